@@ -26,6 +26,8 @@ export const CAPTURE_SLOT_BYTES = 65_536 + 3 * 64;
 export const ENTRY_POD = 1;
 export const ENTRY_HOST = 2;
 export const ENTRY_UPLINK = 3;
+/** The node itself answers a frame that it rejects: a local packet that belongs to that frame's connection. */
+export const ENTRY_ANSWER = 4;
 
 /** Fragment state (lane `frag`). */
 export const FRAG_NONE = 0;
@@ -45,7 +47,7 @@ export interface Burst {
   readonly len: Int32Array;
   /** Index of the node where the frame is now. */
   readonly node: Int32Array;
-  /** ENTRY_POD, ENTRY_HOST or ENTRY_UPLINK. */
+  /** ENTRY_POD, ENTRY_HOST, ENTRY_UPLINK or ENTRY_ANSWER. */
   readonly entry: Int32Array;
   /** Endpoint index of the sending pod for ENTRY_POD, -1 for an unlisted pod; else -1. */
   readonly endpoint: Int32Array;

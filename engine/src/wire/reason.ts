@@ -23,6 +23,7 @@ export const REASON_NO_REPLY_ROUTE = 7;
 export const REASON_HOP_LIMIT = 64;
 export const REASON_FRAME_TOO_LARGE = 65;
 export const REASON_WORKER_LOST = 66;
+export const REASON_NODE_NOT_COMPILED = 67;
 export const REASON_INVALID_SOURCE = 132;
 export const REASON_POLICY_DENIED = 133;
 export const REASON_INVALID_PACKET = 134;
@@ -56,6 +57,11 @@ export const REASONS: readonly Reason[] = [
   { number: REASON_HOP_LIMIT, name: 'hop-limit', sentence: 'the frame crossed more nodes than a cluster path has' },
   { number: REASON_FRAME_TOO_LARGE, name: 'frame-too-large', sentence: 'the frame is longer than a slot' },
   { number: REASON_WORKER_LOST, name: 'worker-lost', sentence: 'the worker that held the frame died' },
+  {
+    number: REASON_NODE_NOT_COMPILED,
+    name: 'node-not-compiled',
+    sentence: 'the image holds no rules or maps of the node that the frame came to',
+  },
   { number: REASON_INVALID_SOURCE, name: 'invalid-source', sentence: 'the source address is not the sender’s' },
   { number: REASON_POLICY_DENIED, name: 'policy-denied', sentence: 'a policy does not allow it' },
   { number: REASON_INVALID_PACKET, name: 'invalid-packet', sentence: 'lengths or versions in the headers are wrong' },
@@ -66,16 +72,40 @@ export const REASONS: readonly Reason[] = [
   { number: REASON_L3_CHECKSUM, name: 'l3-checksum', sentence: 'the IPv4 header checksum is wrong' },
   { number: REASON_L4_CHECKSUM, name: 'l4-checksum', sentence: 'the transport checksum is wrong' },
   { number: REASON_CT_INSERT_FAILED, name: 'ct-insert-failed', sentence: 'the connection could not be entered' },
-  { number: REASON_INVALID_EXTENSION_HEADER, name: 'invalid-extension-header', sentence: 'an IPv6 extension header lies' },
-  { number: REASON_FRAGMENT_UNSUPPORTED, name: 'fragment-unsupported', sentence: 'the datapath does not carry fragments' },
+  {
+    number: REASON_INVALID_EXTENSION_HEADER,
+    name: 'invalid-extension-header',
+    sentence: 'an IPv6 extension header lies',
+  },
+  {
+    number: REASON_FRAGMENT_UNSUPPORTED,
+    name: 'fragment-unsupported',
+    sentence: 'the datapath does not carry fragments',
+  },
   { number: REASON_NO_BACKEND, name: 'no-service-backend', sentence: 'the Service has no usable backend' },
-  { number: REASON_UNSUPPORTED_SERVICE_PROTO, name: 'unsupported-service-protocol', sentence: 'the Service cannot be reached with this protocol' },
+  {
+    number: REASON_UNSUPPORTED_SERVICE_PROTO,
+    name: 'unsupported-service-protocol',
+    sentence: 'the Service cannot be reached with this protocol',
+  },
   { number: REASON_UNSUPPORTED_L2, name: 'unsupported-l2', sentence: 'the Ethernet header is cut off' },
   { number: REASON_NO_NAT_MAPPING, name: 'no-nat-mapping', sentence: 'no free port to masquerade with' },
-  { number: REASON_NAT_UNSUPPORTED_PROTO, name: 'nat-unsupported-protocol', sentence: 'this protocol cannot be masqueraded' },
+  {
+    number: REASON_NAT_UNSUPPORTED_PROTO,
+    name: 'nat-unsupported-protocol',
+    sentence: 'this protocol cannot be masqueraded',
+  },
   { number: REASON_IS_CLUSTER_IP, name: 'is-cluster-ip', sentence: 'a ClusterIP is not served to the outside' },
-  { number: REASON_FRAGMENT_FIRST_MISSING, name: 'fragment-first-missing', sentence: 'a later fragment whose first was not seen' },
-  { number: REASON_NOT_IN_SOURCE_RANGE, name: 'not-in-source-range', sentence: 'the client is outside loadBalancerSourceRanges' },
+  {
+    number: REASON_FRAGMENT_FIRST_MISSING,
+    name: 'fragment-first-missing',
+    sentence: 'a later fragment whose first was not seen',
+  },
+  {
+    number: REASON_NOT_IN_SOURCE_RANGE,
+    name: 'not-in-source-range',
+    sentence: 'the client is outside loadBalancerSourceRanges',
+  },
   { number: REASON_TTL_EXCEEDED, name: 'ttl-exceeded', sentence: 'the time to live ran out' },
 ];
 

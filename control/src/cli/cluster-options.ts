@@ -1,0 +1,74 @@
+/**
+ * The options of every command that loads a cluster: `-f PATH…`, `--datapath FILE`, `--strict`.
+ */
+import { readFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { parse } from 'yaml';
+import { loadCluster } from '../cluster/load.ts';
+import { type ClusterModel, modelCluster } from '../compile/image.ts';
+import { BUILT_MODES, type DatapathInput, MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
+import { checkDatapath } from '../model/datapath-check.ts';
+import { printWarnings, UsageError } from './exit.ts';
+
+export interface ClusterOptions {
+  readonly file: string[];
+  readonly datapath?: string;
+  readonly strict?: boolean;
+}
+
+export function addClusterOptions(command: Command): Command {
+  return command
+    .addOption(new Option('-f, --file <path...>', 'manifests: files, folders, or - for stdin').makeOptionMandatory())
+    .option('--datapath <file>', 'datapath configuration (the `datapath` block of a ConnectivityTest)')
+    .option('--strict', 'objects that can change an answer but are not modelled end with exit code 2');
+}
+
+/** Loads what `-f` and `--datapath` name, prints warnings and what is not modelled. */
+export function loadModel(options: ClusterOptions, reserved: readonly string[] = []): ClusterModel {
+  const datapath = options.datapath === undefined ? {} : readDatapath(options.datapath);
+  const cluster = loadCluster(options.file, {
+    reserved: [...reserved],
+    serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
+    clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
+  });
+  const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
+  printWarnings([...cluster.warnings, ...model.warnings]);
+  for (const taken of cluster.defaults.taken) {
+    const { origin } = taken;
+    process.stderr.write(`${taken.option} ${taken.value} from ConfigMap ${origin.namespace}/${origin.name}\n`);
+  }
+  if (cluster.unmodelled.length > 0) {
+    const kinds = cluster.unmodelled.map(({ kind, apiVersion, count }) => `${count} ${kind} (${apiVersion})`);
+    process.stderr.write(`not modelled: ${kinds.join(', ')}\n`);
+  }
+  if (cluster.unmodelledPolicies.length > 0) {
+    const names = cluster.unmodelledPolicies.map(({ kind, namespace, name }) =>
+      namespace === '' ? `${kind} ${name}` : `${kind} ${namespace}/${name}`,
+    );
+    process.stderr.write(`not modelled, but may change an answer: ${names.join(', ')}\n`);
+    if (options.strict) throw new UsageError('--strict: the input holds policies that flatpath does not model');
+  }
+  return model;
+}
+
+function readDatapath(file: string): DatapathInput {
+  let document: unknown;
+  try {
+    document = parse(readFileSync(file, 'utf8'), { maxAliasCount: 0, schema: 'core' });
+  } catch (error) {
+    throw new UsageError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const { input, problems } = checkDatapath(document);
+  if (problems.length > 0) throw new UsageError(problems.map((problem) => `${file}: ${problem}`).join('\nerror: '));
+  return input;
+}
+
+/** The modes that `--mode M|all` asks for. */
+export function readModes(text: string): Mode[] {
+  if (text === 'all') return [...BUILT_MODES];
+  const mode = MODES.find((candidate) => candidate === text);
+  if (mode === undefined) throw new UsageError(`--mode ${text}: not one of ${MODES.join(', ')}, all`);
+  if (!BUILT_MODES.includes(mode)) throw new UsageError(`--mode ${text}: this build runs ${BUILT_MODES.join(' and ')}`);
+  return [mode];
+}
+

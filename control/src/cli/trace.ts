@@ -1,0 +1,129 @@
+/** `flatpath trace`: one packet's story. Exit 0 when it arrives on every branch, 1 when it does not. */
+import { type Command, Option } from 'commander';
+import type { Connection } from '../probe/connection.ts';
+import { resolveConnection } from '../probe/connection.ts';
+import { summarizeBranches } from '../probe/suite.ts';
+import { type Branch, Simulator } from '../probe/simulator.ts';
+import { formatStory } from '../explain/story-text.ts';
+import { type Story, tellStory } from '../explain/story.ts';
+import { MODES, type Mode } from '../model/datapath.ts';
+import type { ClusterModel } from '../compile/image.ts';
+import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
+import { EXIT_NO, EXIT_OK } from './exit.ts';
+import { formatSideBySide } from './side-by-side.ts';
+import { paletteFor } from './terminal.ts';
+
+interface TraceOptions extends ClusterOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly protocol?: string;
+  readonly mode?: string;
+  readonly node?: string;
+  readonly json?: boolean;
+}
+
+/** A connection's answer in one mode, and the story of its first branch. */
+interface Trace {
+  readonly mode: Mode;
+  readonly simulator: Simulator;
+  readonly branches: readonly Branch[];
+  readonly stories: readonly Story[];
+}
+
+/** Branches whose whole story goes into `--json`. */
+const MAX_STORIES = 100;
+
+export function addTrace(program: Command): void {
+  addClusterOptions(program.command('trace'))
+    .description("tells one packet's story: every hop, rule or map entry, and the object each came from")
+    .requiredOption('--from <ref>', 'who connects: pod/NS/NAME, deploy/, sts/, ds/, node/NAME or an address')
+    .requiredOption('--to <ref:port>', 'to whom: svc/NS/NAME:PORT, pod/…, node/…, an address, name.ns.svc')
+    .option('--protocol <name>', 'tcp, udp, sctp or icmp')
+    .addOption(new Option('--mode <mode>', `${MODES.join(', ')}, or all side by side`))
+    .option('--node <name>', 'where a packet from outside enters')
+    .option('--json', 'the complete answer as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  flatpath trace -f examples/shop --from deploy/shop/frontend --to svc/shop/checkout:5050',
+    )
+    .action((options: TraceOptions) => {
+      process.exitCode = trace(options);
+    });
+}
+
+function trace(options: TraceOptions): number {
+  const model = loadModel(options, [options.from, options.to]);
+  const connection = resolveConnection(model, options);
+  const modes = readModes(options.mode ?? defaultMode(model));
+  const traces = modes.map((mode) => traceMode(model, mode, connection));
+  process.stdout.write(`${options.json ? toJson(options, traces) : toText(options, connection, traces)}\n`);
+  const arrived = traces.every(({ branches }) =>
+    branches.every((branch) => branch.verdict === 'delivered' || branch.verdict === 'forwarded'),
+  );
+  return arrived ? EXIT_OK : EXIT_NO;
+}
+
+/** The cluster's own mode where its ConfigMaps tell and this build runs it, else iptables. */
+function defaultMode(model: ClusterModel): Mode {
+  const own = model.cluster.defaults.mode;
+  return own === 'ebpf' ? 'ebpf' : 'iptables';
+}
+
+function traceMode(model: ClusterModel, mode: Mode, connection: Connection): Trace {
+  const simulator = new Simulator(model, mode);
+  const branches = simulator.probe(connection, true);
+  const stories = branches.slice(0, MAX_STORIES).map((branch) => tellStory(simulator.image, branch.events));
+  return { mode, simulator, branches, stories };
+}
+
+function toJson(options: TraceOptions, traces: readonly Trace[]): string {
+  const answer = {
+    version: 1,
+    from: options.from,
+    to: options.to,
+    traces: traces.map(({ mode, simulator, branches, stories }) => ({
+      mode,
+      ...summarizeBranches(branches),
+      branches: branches.map((branch, i) => ({
+        verdict: branch.verdict,
+        reason: branch.reason,
+        translated: branch.translated,
+        masquerade: branch.masquerade,
+        backend: branch.backend,
+        deliveredTo: simulator.describeTarget(branch),
+        hops: stories[i]?.hops ?? null,
+      })),
+    })),
+  };
+  return JSON.stringify(answer, null, 2);
+}
+
+function toText(options: TraceOptions, connection: Connection, traces: readonly Trace[]): string {
+  const palette = paletteFor(process.stdout);
+  const title = palette.bold(`${options.from} → ${options.to} ${connection.protocol}`);
+  const columns = traces.map((trace) => [palette.bold(`mode ${trace.mode}`), ...describeTrace(trace)]);
+  if (columns.length === 1) return [title, ...columns[0]!].join('\n');
+  return [title, ...formatSideBySide(columns, process.stdout.columns ?? 0)].join('\n');
+}
+
+function describeTrace({ simulator, branches, stories }: Trace): string[] {
+  const palette = paletteFor(process.stdout);
+  const summary = summarizeBranches(branches);
+  const lines = formatStory(stories[0]!, palette);
+  const reason = summary.reason === 'none' ? '' : ` (${summary.reason})`;
+  const paint = summary.verdict === 'delivered' || summary.verdict === 'forwarded' ? palette.good : palette.bad;
+  lines.push('', `verdict: ${paint(summary.verdict)}${reason}`);
+  lines.push(`translated: ${yesNo(summary.translated)}, source masqueraded: ${yesNo(summary.masquerade)}`);
+  if (branches.length > 1 || summary.backends.length > 0) {
+    lines.push(`${branches.length} possible ${branches.length === 1 ? 'path' : 'paths'}:`);
+    for (const branch of branches) {
+      const end = simulator.describeTarget(branch) ?? `${branch.verdict}${branch.reason === 'none' ? '' : ` (${branch.reason})`}`;
+      lines.push(`  ${branch.backend ?? branch.target.address.text}  ${end}`);
+    }
+  }
+  return lines;
+}
+
+function yesNo(value: boolean): string {
+  return value ? 'yes' : 'no';
+}

@@ -1,0 +1,84 @@
+/**
+ * The iptables mode's compile: cluster -> the engine's rule list of one family, and what its rules mean.
+ *
+ * The CNI's outbound masquerade is part of what runs, though not of what `iptables-save` prints for kube-proxy.
+ */
+
+import type { RuleList } from '@flatpath/engine/tables/rule-list';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Family } from '../model/address.ts';
+import type { DatapathConfig } from '../model/datapath.ts';
+import type { Origin } from '../model/origin.ts';
+import { outboundMasquerade } from './iptables-base.ts';
+import { RuleEncoder } from './iptables-encode.ts';
+import { DEFAULT_KERNEL, findNode, type KernelOptions, KubeProxyRules } from './iptables-kube-proxy.ts';
+import type { Chain, Rule, TableName } from './iptables-rules.ts';
+
+/** What is known of an encoded rule. */
+export interface RuleInfo {
+  readonly table: TableName;
+  readonly chain: string;
+  /** The `-A` line as `iptables-save` prints it. */
+  readonly text: string;
+  /** The field that decided that the rule exists. */
+  readonly origin: Origin;
+  /** Other fields that the rule's values come from. */
+  readonly further: readonly Origin[];
+}
+
+export interface ChainInfo {
+  readonly table: TableName;
+  readonly name: string;
+}
+
+export interface CompiledRules {
+  readonly rules: RuleList;
+  /** Rule ids are 0 … ruleCount-1. */
+  readonly ruleCount: number;
+  /** Throws a RangeError for an id that there is not; so do the others. */
+  rule(id: number): RuleInfo;
+  chain(id: number): ChainInfo;
+  /** Ids of `recent` lists are below this number; even ones are IPv4's, odd ones IPv6's. */
+  readonly recentLists: number;
+  /** Name of a `recent` list. */
+  recentList(id: number): string;
+}
+
+/**
+ * Compiles the rules of one family for some nodes.
+ * @param nodeNames nodes to compile; the others' rows of the directory are -1. A row is a node's position in `cluster.nodes`
+ * @throws RangeError for a node that the cluster does not have
+ */
+export function compileIptables(
+  cluster: Cluster,
+  config: DatapathConfig,
+  family: Family,
+  nodeNames: readonly string[],
+  kernel: KernelOptions = DEFAULT_KERNEL,
+): CompiledRules {
+  const encoder = new RuleEncoder(family);
+  const source = new KubeProxyRules(cluster, config, family, kernel);
+  const outbound = config.pods.masqueradeOutbound ? outboundMasquerade() : null;
+  // Nodes that share their common chains share these too.
+  const extended = new Map<readonly Chain[], readonly Chain[]>();
+  for (const name of nodeNames) {
+    const node = findNode(cluster, name);
+    const { common, services } = source.nodeRules(node);
+    let chains = extended.get(common);
+    if (chains === undefined) {
+      chains = outbound === null ? common : withOutbound(common, outbound);
+      extended.set(common, chains);
+    }
+    encoder.addNode(cluster.nodes.indexOf(node), chains, services);
+  }
+  return encoder.finish(cluster.nodes.length);
+}
+
+function withOutbound(common: readonly Chain[], outbound: { jump: Rule; chain: Chain }): Chain[] {
+  const chains = common.map((chain) =>
+    chain.table === 'nat' && chain.name === 'POSTROUTING'
+      ? { ...chain, rules: [...chain.rules, outbound.jump] }
+      : chain,
+  );
+  return [...chains, outbound.chain];
+}

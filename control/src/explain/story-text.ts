@@ -1,0 +1,84 @@
+/** A story as text: hop by hop, what each decision was and which object and field it came from. */
+
+import { describeOrigin, type Origin } from '../model/origin.ts';
+import { describeTuple, type Hop, type Step, type Story } from './story.ts';
+
+/** Colours, or nothing in a pipe. */
+export interface StoryPalette {
+  good(text: string): string;
+  bad(text: string): string;
+  dim(text: string): string;
+  bold(text: string): string;
+}
+
+/** Lines of a story, without a line end. */
+export function formatStory(story: Story, palette: StoryPalette): string[] {
+  const lines: string[] = [];
+  for (const hop of story.hops) {
+    lines.push(`${palette.bold(hop.node === '' ? 'socket' : hop.node)}  ${describeEntry(hop)}`);
+    if (hop.tuple !== null) lines.push(`  ${describeTuple(hop.tuple)}`);
+    for (const step of hop.steps) lines.push(...formatStep(step, palette));
+  }
+  if (story.lost > 0) lines.push(palette.bad(`${story.lost} further events were not kept`));
+  return lines;
+}
+
+function describeEntry(hop: Hop): string {
+  switch (hop.entry) {
+    case 'pod':
+      return `enters by the interface of ${hop.pod === null ? 'an unlisted pod' : `pod ${hop.pod}`}`;
+    case 'host':
+      return 'sent by a local process of the node';
+    case 'answer':
+      return 'answered by the node itself';
+    case 'socket':
+      return 'the client connects, no packet exists yet';
+    default:
+      return 'enters by the uplink';
+  }
+}
+
+function formatStep(step: Step, palette: StoryPalette): string[] {
+  switch (step.step) {
+    case 'hook':
+      return [`  ${palette.bold(`${step.table} ${step.hook}`)}`];
+    case 'rule':
+      return [`    ${step.rule}`, ...from(step.origin, palette)];
+    case 'policy':
+      return step.policy === 'ACCEPT' ? [] : [`    end of ${step.hook}: policy ${palette.bad(step.policy)}`];
+    case 'conntrack':
+      return [`  conntrack ${step.state}${step.direction === 'reply' ? ' (reply)' : ''}`];
+    case 'choice':
+      return [`    choice ${step.taken + 1} of ${step.options} by ${step.by}`, ...from(step.origin, palette)];
+    case 'map':
+      return [`  ${step.map}: ${step.entry ?? palette.dim('no entry')}`, ...from(step.origin, palette)];
+    case 'nat':
+      return [`  ${step.kind} NAT: ${describeTuple(step.before)}`, `    becomes ${describeTuple(step.after)}`];
+    case 'route':
+      return [`  route: ${describeRoute(step.to, step.name)}`];
+    case 'verdict': {
+      const reason = step.reason === 'none' ? '' : `: ${step.reason}, ${step.sentence}`;
+      const paint = step.verdict === 'delivered' || step.verdict === 'forwarded' ? palette.good : palette.bad;
+      return [`  ${paint(step.verdict)}${reason}`];
+    }
+  }
+}
+
+function describeRoute(to: string, name: string): string {
+  switch (to) {
+    case 'pod':
+      return `to pod ${name} on this node`;
+    case 'node':
+      return `to node ${name}`;
+    case 'host':
+      return 'to this node itself';
+    case 'uplink':
+      return 'out of the cluster by the uplink';
+    default:
+      return 'nowhere';
+  }
+}
+
+function from(origin: Origin | null, palette: StoryPalette): string[] {
+  return origin === null ? [] : [palette.dim(`      ← ${describeOrigin(origin)}`)];
+}

@@ -1,0 +1,282 @@
+/**
+ * A packet's story: the recorder's events of one run as hops and steps that people and JSON readers understand.
+ *
+ * Everything here comes from events that the program wrote while it moved the packet; rule ids and map rows are turned
+ * into the object and field they were compiled from. Nothing is computed a second time from the objects.
+ */
+
+import {
+  CT_STATE_ESTABLISHED,
+  CT_STATE_INVALID,
+  CT_STATE_NEW,
+  CT_STATE_RELATED,
+  CT_STATE_REPLY,
+  CT_STATE_UNTRACKED,
+  EVENT_CHOICE,
+  EVENT_CONNTRACK,
+  EVENT_ENTER,
+  EVENT_HOOK,
+  EVENT_MAP,
+  EVENT_NAT,
+  EVENT_POLICY,
+  EVENT_ROUTE,
+  EVENT_RULE,
+  EVENT_TUPLE,
+  EVENT_VERDICT,
+} from '@flatpath/engine/programs/record';
+import { ROUTE_HOST, ROUTE_NODE, ROUTE_OUT, ROUTE_POD } from '@flatpath/engine/programs/route';
+import { NAT_DESTINATION, NAT_OUTBOUND, NAT_REVERSE, VERDICT_NAMES } from '@flatpath/engine/programs/verdict';
+import { TARGET_DROP } from '@flatpath/engine/tables/rule-list';
+import { formatAddress } from '@flatpath/engine/wire/address';
+import { ENTRY_ANSWER, ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK } from '@flatpath/engine/wire/burst';
+import { findReason, reasonName } from '@flatpath/engine/wire/reason';
+import type { Image } from '../compile/image.ts';
+import type { Origin } from '../model/origin.ts';
+
+/** The tuple that a packet carries. */
+export interface Tuple {
+  readonly family: 4 | 6;
+  readonly protocol: string;
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+}
+
+export type Step =
+  | { readonly step: 'hook'; readonly hook: string; readonly table: string }
+  | {
+      readonly step: 'rule';
+      readonly table: string;
+      readonly chain: string;
+      readonly rule: string;
+      readonly origin: Origin | null;
+    }
+  | { readonly step: 'policy'; readonly hook: string; readonly table: string; readonly policy: string }
+  | { readonly step: 'conntrack'; readonly state: string; readonly direction: string }
+  | {
+      readonly step: 'choice';
+      readonly by: string;
+      readonly options: number;
+      readonly taken: number;
+      readonly origin: Origin | null;
+    }
+  | { readonly step: 'map'; readonly map: string; readonly entry: string | null; readonly origin: Origin | null }
+  | { readonly step: 'nat'; readonly kind: string; readonly before: Tuple; readonly after: Tuple }
+  | { readonly step: 'route'; readonly to: string; readonly name: string }
+  | { readonly step: 'verdict'; readonly verdict: string; readonly reason: string; readonly sentence: string };
+
+export interface Hop {
+  readonly node: string;
+  /** 'pod', 'host', 'uplink', 'answer', or 'socket' for socket-level balancing before the packet exists. */
+  readonly entry: string;
+  /** The pod at the interface, where there is one. */
+  readonly pod: string | null;
+  readonly tuple: Tuple | null;
+  readonly steps: readonly Step[];
+}
+
+export interface Story {
+  readonly hops: readonly Hop[];
+  /** Events that the ring had no room for. */
+  readonly lost: number;
+}
+
+const HOOK_NAMES = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
+const TABLE_NAMES = ['raw', 'mangle', 'nat', 'filter'];
+const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6', 132: 'SCTP' };
+
+const CT_NAMES: Readonly<Record<number, string>> = {
+  [CT_STATE_NEW]: 'NEW',
+  [CT_STATE_ESTABLISHED]: 'ESTABLISHED',
+  [CT_STATE_REPLY]: 'ESTABLISHED',
+  [CT_STATE_RELATED]: 'RELATED',
+  [CT_STATE_INVALID]: 'INVALID',
+  [CT_STATE_UNTRACKED]: 'UNTRACKED',
+};
+
+const ENTRY_NAMES: Readonly<Record<number, string>> = {
+  [ENTRY_POD]: 'pod',
+  [ENTRY_HOST]: 'host',
+  [ENTRY_UPLINK]: 'uplink',
+  [ENTRY_ANSWER]: 'answer',
+};
+
+/** Reads the events of one packet. */
+export function tellStory(image: Image, events: Int32Array): Story {
+  const reader = new EventReader(image);
+  for (let at = 0; at < events.length; ) {
+    const head = events[at]!;
+    const size = head >> 8;
+    if (size < 1) break;
+    reader.read(head & 0xff, events.subarray(at + 1, at + size));
+    at += size;
+  }
+  return { hops: reader.hops, lost: 0 };
+}
+
+interface OpenHop {
+  node: string;
+  entry: string;
+  pod: string | null;
+  tuple: Tuple | null;
+  steps: Step[];
+}
+
+class EventReader {
+  readonly hops: OpenHop[] = [];
+  private readonly image: Image;
+  private tuple: Tuple | null = null;
+  private pendingNat = 0;
+
+  constructor(image: Image) {
+    this.image = image;
+  }
+
+  read(code: number, operands: Int32Array): void {
+    const a = operands[0] ?? 0;
+    const b = operands[1] ?? 0;
+    const c = operands[2] ?? 0;
+    switch (code) {
+      case EVENT_ENTER:
+        this.hops.push({
+          node: this.nodeName(a),
+          entry: ENTRY_NAMES[b] ?? 'host',
+          pod: b === ENTRY_POD ? this.podName(c) : null,
+          tuple: null,
+          steps: [],
+        });
+        break;
+      case EVENT_TUPLE:
+        this.readTuple(operands);
+        break;
+      case EVENT_HOOK:
+        this.push({ step: 'hook', hook: HOOK_NAMES[a] ?? '', table: TABLE_NAMES[b] ?? '' });
+        break;
+      case EVENT_RULE: {
+        const info = this.rule(a);
+        this.push({ step: 'rule', table: info.table, chain: info.chain, rule: info.text, origin: info.origin });
+        break;
+      }
+      case EVENT_POLICY:
+        this.push({
+          step: 'policy',
+          hook: HOOK_NAMES[a] ?? '',
+          table: TABLE_NAMES[b] ?? '',
+          policy: c === TARGET_DROP ? 'DROP' : 'ACCEPT',
+        });
+        break;
+      case EVENT_CONNTRACK:
+        this.push({
+          step: 'conntrack',
+          state: CT_NAMES[a] ?? 'NONE',
+          direction: c === 1 || a === CT_STATE_REPLY ? 'reply' : 'original',
+        });
+        break;
+      case EVENT_CHOICE:
+        this.push({ step: 'choice', ...this.chooser(a), options: b, taken: c });
+        break;
+      case EVENT_MAP:
+        this.push({ step: 'map', ...this.mapEntry(a, b) });
+        break;
+      case EVENT_NAT:
+        this.pendingNat = a;
+        break;
+      case EVENT_ROUTE:
+        this.push(this.route(a, b));
+        break;
+      case EVENT_VERDICT: {
+        const reason = b === 0 ? '' : (findReason(b)?.sentence ?? '');
+        this.push({ step: 'verdict', verdict: VERDICT_NAMES[a] ?? 'none', reason: reasonName(b), sentence: reason });
+        break;
+      }
+    }
+  }
+
+  private push(step: Step): void {
+    if (this.hops.length === 0) this.hops.push({ node: '', entry: 'socket', pod: null, tuple: this.tuple, steps: [] });
+    this.hops[this.hops.length - 1]!.steps.push(step);
+  }
+
+  private readTuple(operands: Int32Array): void {
+    const family = operands[0] === 6 ? 6 : 4;
+    const tuple: Tuple = {
+      family,
+      protocol: PROTOCOL_NAMES[operands[1]!] ?? String(operands[1]),
+      source: formatAddress(family, operands[2]!, operands[3]!, operands[4]!, operands[5]!),
+      destination: formatAddress(family, operands[6]!, operands[7]!, operands[8]!, operands[9]!),
+      sourcePort: operands[10]!,
+      destinationPort: operands[11]!,
+    };
+    if (this.pendingNat !== 0 && this.tuple !== null) {
+      this.push({ step: 'nat', kind: natName(this.pendingNat), before: this.tuple, after: tuple });
+      this.pendingNat = 0;
+    } else {
+      const hop = this.hops[this.hops.length - 1];
+      if (hop !== undefined && hop.tuple === null) hop.tuple = tuple;
+    }
+    this.tuple = tuple;
+  }
+
+  private rule(id: number): { table: string; chain: string; text: string; origin: Origin | null } {
+    const rules = this.tuple?.family === 6 ? this.image.rules6 : this.image.rules4;
+    return rules?.rule(id) ?? { table: '', chain: '', text: `rule ${id}`, origin: null };
+  }
+
+  /** What made a choice: a rule where the mode has rules, a map's row elsewhere. */
+  private chooser(id: number): { by: string; origin: Origin | null } {
+    if (this.image.maps !== null) {
+      const service = this.image.maps.describeChooser(id);
+      return { by: service.text, origin: service.origin };
+    }
+    const info = this.rule(id);
+    return { by: info.text, origin: info.origin };
+  }
+
+  private mapEntry(map: number, row: number): { map: string; entry: string | null; origin: Origin | null } {
+    const maps = this.image.maps;
+    if (maps === null) return { map: `map ${map}`, entry: null, origin: null };
+    if (row < 0) return { map: maps.mapName(map), entry: null, origin: null };
+    const entry = maps.describeRow(map, row);
+    return { map: maps.mapName(map), entry: entry.text, origin: entry.origin };
+  }
+
+  private route(kind: number, index: number): Step {
+    switch (kind) {
+      case ROUTE_POD:
+        return { step: 'route', to: 'pod', name: this.podName(index) ?? '' };
+      case ROUTE_NODE:
+        return { step: 'route', to: 'node', name: this.nodeName(index) };
+      case ROUTE_HOST:
+        return { step: 'route', to: 'host', name: '' };
+      case ROUTE_OUT:
+        return { step: 'route', to: 'uplink', name: '' };
+      default:
+        return { step: 'route', to: 'nowhere', name: '' };
+    }
+  }
+
+  private nodeName(index: number): string {
+    return this.image.model.topology.nodes[index]?.metadata.name ?? `node ${index}`;
+  }
+
+  private podName(endpoint: number): string | null {
+    const pod = this.image.model.topology.endpoints[endpoint]?.pod;
+    return pod === undefined ? null : `${pod.metadata.namespace}/${pod.metadata.name}`;
+  }
+}
+
+function natName(flag: number): string {
+  if ((flag & NAT_REVERSE) !== 0) return 'reverse';
+  if ((flag & NAT_DESTINATION) !== 0) return 'destination';
+  return (flag & NAT_OUTBOUND) !== 0 ? 'outbound masquerade' : 'source';
+}
+
+/** `10.244.0.5:40000 → 10.96.0.10:53 TCP`. */
+export function describeTuple(tuple: Tuple): string {
+  const end = (address: string, port: number): string => {
+    if (port === 0) return address;
+    return tuple.family === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+  };
+  return `${end(tuple.source, tuple.sourcePort)} → ${end(tuple.destination, tuple.destinationPort)} ${tuple.protocol}`;
+}

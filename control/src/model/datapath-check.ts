@@ -1,0 +1,47 @@
+/**
+ * Checks a datapath configuration as a user wrote it: shape by the schema, then prefixes, addresses and sizes.
+ */
+
+import { Ajv, type ValidateFunction } from 'ajv';
+import { parsePrefix } from './address.ts';
+import { type DatapathInput, DatapathSchema } from './datapath.ts';
+import { summarizeErrors } from './schema-errors.ts';
+
+/** Schedulers of the kernel that kube-proxy may be told to use (FACTS §1.3). */
+const IPVS_SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh', 'fo', 'ovf'];
+/** Sizes that Cilium allows (FACTS §1.6); 0 leaves the choice to the number of backends. */
+const MAGLEV_SIZES = [0, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
+
+let validate: ValidateFunction | null = null;
+
+/** @returns the configuration, and one sentence per error; the configuration is only good without any */
+export function checkDatapath(document: unknown): { input: DatapathInput; problems: string[] } {
+  validate ??= new Ajv({ allErrors: true, strict: false }).compile(DatapathSchema);
+  if (!validate(document)) return { input: {}, problems: summarizeErrors(validate.errors ?? []) };
+  const input = document as DatapathInput;
+  return { input, problems: checkDatapathValues(input, '') };
+}
+
+/** What the schema cannot say. `at` is the path of the block in its document. */
+export function checkDatapathValues(input: DatapathInput, at: string): string[] {
+  const problems: string[] = [];
+  const field = (name: string): string => (at === '' ? name : `${at}.${name}`);
+  const prefixes = (name: string, texts: readonly string[] | undefined, words: readonly string[] = []): void => {
+    texts?.forEach((text, i) => {
+      if (words.includes(text) || parsePrefix(text) !== null) return;
+      problems.push(`${field(name)}[${i}]: '${text}' is not a prefix such as 10.244.0.0/16`);
+    });
+  };
+  prefixes('kubeProxy.clusterCIDR', input.kubeProxy?.clusterCIDR);
+  prefixes('kubeProxy.serviceCIDRs', input.kubeProxy?.serviceCIDRs);
+  prefixes('kubeProxy.nodePortAddresses', input.kubeProxy?.nodePortAddresses, ['primary']);
+  const scheduler = input.kubeProxy?.ipvsScheduler;
+  if (scheduler !== undefined && !IPVS_SCHEDULERS.includes(scheduler)) {
+    problems.push(`${field('kubeProxy.ipvsScheduler')}: '${scheduler}' is not one of ${IPVS_SCHEDULERS.join(', ')}`);
+  }
+  const size = input.ebpf?.maglevTableSize;
+  if (size !== undefined && !MAGLEV_SIZES.includes(size)) {
+    problems.push(`${field('ebpf.maglevTableSize')}: ${size} is not one of ${MAGLEV_SIZES.join(', ')}`);
+  }
+  return problems;
+}

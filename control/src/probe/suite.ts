@@ -1,0 +1,279 @@
+/**
+ * Runs ConnectivityTest documents: every document in every mode it lists, every probe along every branch.
+ *
+ * What cannot be read, loaded or resolved becomes an entry with `error`; the others run. Clusters are loaded once for
+ * documents that ask for the same manifests and options.
+ */
+
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { InputDocument } from '../cluster/document.ts';
+import { readJson } from '../cluster/json-documents.ts';
+import { loadCluster } from '../cluster/load.ts';
+import { InputError, type Problem } from '../cluster/problem.ts';
+import { SourceText } from '../cluster/source-text.ts';
+import { readYaml } from '../cluster/yaml-documents.ts';
+import { type ClusterModel, modelCluster } from '../compile/image.ts';
+import { BUILT_MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
+import { resolveConnection } from './connection.ts';
+import {
+  type ConnectivityTest,
+  checkConnectivityTest,
+  defaultProbeName,
+  documentName,
+  listedModes,
+  type Probe,
+  probeNames,
+  TEST_KIND,
+} from './connectivity-test.ts';
+import { ReferenceError } from './reference.ts';
+import { type ActualResult, type BranchResult, differences, NO_ANSWER, type ProbeResult, type TestResult } from './report.ts';
+import { type Branch, Simulator } from './simulator.ts';
+
+export interface SuiteOptions {
+  /** Picks among the modes that a document lists; null: all of them. */
+  readonly mode: Mode | null;
+  /** Called after each entry, with entries done and documents in all. */
+  readonly onProgress?: (done: number, probes: number) => void;
+  readonly onWarnings?: (warnings: readonly Problem[]) => void;
+}
+
+/** A document found in a file, or a file that could not be read. */
+interface FoundDocument {
+  readonly file: string;
+  readonly value: unknown;
+  readonly error: string | null;
+}
+
+/** @throws InputError where a path does not exist or holds no ConnectivityTest */
+export function runSuite(paths: readonly string[], options: SuiteOptions): TestResult[] {
+  const results: TestResult[] = [];
+  const loader = new ModelLoader(options);
+  let probes = 0;
+  for (const document of findDocuments(paths)) {
+    for (const result of runDocument(document, loader, options)) {
+      results.push(result);
+      probes += result.probes.length;
+      options.onProgress?.(results.length, probes);
+    }
+    loader.endDocument();
+  }
+  return results;
+}
+
+function runDocument(found: FoundDocument, loader: ModelLoader, options: SuiteOptions): TestResult[] {
+  const modes = listedModes(found.value).filter((mode) => options.mode === null || mode === options.mode);
+  const name = documentName(found.value) || found.file;
+  const failAll = (error: string): TestResult[] =>
+    modes.map((mode) => ({ name, mode, error, probes: failedProbes(found.value, error) }));
+
+  if (found.error !== null) return failAll(found.error);
+  const problems = checkConnectivityTest(found.value);
+  if (problems.length > 0) return failAll(problems.map((problem) => `${found.file}: ${problem}`).join('\n'));
+  const document = found.value as ConnectivityTest;
+  let model: ClusterModel | null = null;
+  const results: TestResult[] = [];
+  for (const mode of modes) {
+    if (!BUILT_MODES.includes(mode)) {
+      const error = `this build has no mode '${mode}'`;
+      results.push({ name, mode, error, probes: failedProbes(document, error) });
+      continue;
+    }
+    try {
+      model ??= loader.load(document, found.file);
+      const simulator = new Simulator(model, mode);
+      const probes = (document.spec.probes ?? []).map((probe) => runProbe(simulator, probe));
+      results.push({ name, mode, error: null, probes });
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      results.push({ name, mode, error: error.message, probes: failedProbes(document, error.message) });
+    }
+  }
+  return results;
+}
+
+/** Runs one probe along every branch and compares. */
+export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
+  const name = probe.name ?? defaultProbeName(probe.from, probe.to);
+  const expected = probe.expect ?? {};
+  let branches: readonly Branch[];
+  try {
+    branches = simulator.probe(resolveConnection(simulator.model, probe), false);
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error;
+    return { name, passed: false, expected, actual: NO_ANSWER, branches: [], error: error.message };
+  }
+  const result = {
+    name,
+    passed: true,
+    expected,
+    actual: summarizeBranches(branches),
+    branches: branches.map((branch) => describeBranch(simulator, branch)),
+    error: null,
+  };
+  return { ...result, passed: differences(result).length === 0 };
+}
+
+/** Verdicts in the order in which one of them speaks for all branches. */
+const SEVERITY = ['dropped', 'rejected', 'forwarded', 'delivered'];
+
+/** The answer for all branches together (DESIGN §7). */
+export function summarizeBranches(branches: readonly Branch[]): ActualResult {
+  let worst: Branch | null = null;
+  const backends = new Set<string>();
+  for (const branch of branches) {
+    if (worst === null || SEVERITY.indexOf(branch.verdict) < SEVERITY.indexOf(worst.verdict)) worst = branch;
+    if (branch.backend !== null) backends.add(branch.backend);
+  }
+  if (worst === null) return NO_ANSWER;
+  return {
+    verdict: worst.verdict,
+    reason: worst.reason,
+    translated: branches.some((branch) => branch.translated),
+    backends: [...backends].sort(),
+    masquerade: branches.some((branch) => branch.masquerade),
+  };
+}
+
+function describeBranch(simulator: Simulator, branch: Branch): BranchResult {
+  return {
+    verdict: branch.verdict,
+    reason: branch.reason,
+    translated: branch.translated,
+    backends: branch.backend === null ? [] : [branch.backend],
+    masquerade: branch.masquerade,
+    deliveredTo: simulator.describeTarget(branch),
+  };
+}
+
+function failedProbes(document: unknown, error: string): ProbeResult[] {
+  const probes = (document as ConnectivityTest | null)?.spec?.probes;
+  return probeNames(document).map((name, i) => ({
+    name,
+    passed: false,
+    expected: probes?.[i]?.expect ?? {},
+    actual: NO_ANSWER,
+    branches: [],
+    error,
+  }));
+}
+
+/** Loads clusters, and keeps the last few for documents that ask for the same again. */
+class ModelLoader {
+  private readonly options: SuiteOptions;
+  private readonly kept = new Map<string, ClusterModel>();
+
+  constructor(options: SuiteOptions) {
+    this.options = options;
+  }
+
+  load(document: ConnectivityTest, file: string): ClusterModel {
+    const { manifests = [], objects = [], datapath = {} } = document.spec;
+    const folder = file === '-' ? process.cwd() : dirname(file);
+    const paths = manifests.map((path) => resolve(folder, path));
+    const reserved = namedAddresses(document);
+    const key = objects.length > 0 ? null : JSON.stringify([paths, datapath, reserved]);
+    const known = key === null ? undefined : this.kept.get(key);
+    if (known !== undefined) return known;
+    const cluster = loadCluster(paths, {
+      objects,
+      reserved,
+      serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
+      clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
+    });
+    const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
+    this.options.onWarnings?.([...cluster.warnings, ...model.warnings]);
+    if (key !== null) this.kept.set(key, model);
+    return model;
+  }
+
+  endDocument(): void {
+    while (this.kept.size > 8) {
+      const oldest = this.kept.keys().next().value;
+      if (oldest !== undefined) this.kept.delete(oldest);
+    }
+  }
+}
+
+/** Every literal address that a document's probes name: made addresses must not take one of them. */
+function namedAddresses(document: ConnectivityTest): string[] {
+  const named = new Set<string>();
+  for (const probe of document.spec.probes ?? []) {
+    for (const text of [probe.from, probe.to, ...(probe.expect?.backends ?? [])]) {
+      const address = /^\[([^\]]+)\]|^([0-9.]+)(?::\d+)?$|^([0-9a-fA-F:.]+)$/.exec(text.trim());
+      const found = address?.[1] ?? address?.[2] ?? address?.[3];
+      if (found !== undefined) named.add(found);
+    }
+  }
+  return [...named].sort();
+}
+
+/** Documents in the order of the paths; files that hold no ConnectivityTest are passed over in folders. */
+function findDocuments(paths: readonly string[]): FoundDocument[] {
+  const found: FoundDocument[] = [];
+  const problems: Problem[] = [];
+  const fail = (file: string, message: string): void => {
+    problems.push({ severity: 'error', file, document: 1, object: '', field: '', message });
+  };
+  for (const path of paths) {
+    const before = found.length;
+    let files: string[];
+    try {
+      files = path === '-' ? ['-'] : statSync(path).isDirectory() ? listFiles(path) : [path];
+    } catch (error) {
+      fail(path, (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or folder' : String(error));
+      continue;
+    }
+    for (const file of files) found.push(...readTests(file, files.length > 1 || files[0] !== path));
+    if (found.length === before) fail(path, `holds no ${TEST_KIND} document`);
+  }
+  if (problems.length > 0) throw new InputError(problems);
+  return found;
+}
+
+function listFiles(folder: string): string[] {
+  const files: string[] = [];
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) files.push(...listFiles(path));
+    else if (/\.(ya?ml|json)$/.test(entry.name)) files.push(path);
+  }
+  return files.sort();
+}
+
+/** @param inFolder a file met in a folder: one without tests is passed over, one that cannot be read too */
+function readTests(file: string, inFolder: boolean): FoundDocument[] {
+  let text: string;
+  try {
+    text = readFileSync(file === '-' ? 0 : file, 'utf8');
+  } catch (error) {
+    return [{ file, value: null, error: `${file}: ${error instanceof Error ? error.message : String(error)}` }];
+  }
+  if (inFolder && !text.includes(TEST_KIND)) return [];
+  const source = new SourceText(file === '-' ? '<stdin>' : file, text);
+  const { documents, problems } = file.endsWith('.json') ? readJson(source) : readYaml(source);
+  const found: FoundDocument[] = [];
+  const broken = new Map<number, string[]>();
+  for (const problem of problems) {
+    const place = problem.offset >= 0 ? `${file}:${source.positionAt(problem.offset).line}` : file;
+    const messages = broken.get(problem.document) ?? [];
+    messages.push(`${place}: document ${problem.document}: ${problem.message}`);
+    broken.set(problem.document, messages);
+    if (messages.length === 1 && !documents.some((document) => document.number === problem.document)) {
+      found.push({ file, value: problem.value, error: messages[0]! });
+    }
+  }
+  for (const document of documents) {
+    for (const value of testsOf(document)) {
+      const error = broken.get(document.number)?.join('\n') ?? null;
+      found.push({ file, value, error });
+    }
+  }
+  return found;
+}
+
+/** The ConnectivityTests in a document: itself, or those in a JSON array. */
+function testsOf(document: InputDocument): unknown[] {
+  const values = Array.isArray(document.value) ? document.value : [document.value];
+  return values.filter((value) => typeof value === 'object' && value !== null && Reflect.get(value, 'kind') === TEST_KIND);
+}

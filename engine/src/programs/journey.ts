@@ -1,0 +1,92 @@
+/**
+ * A burst's journey through the cluster: parse, run each node's program, cross to the next node, end once, count once.
+ *
+ *     enter -> parseFrame -> node program -> STEP_TO_NODE: next hop by that node's uplink
+ *                                         -> verdict or -reason: `endFrame`
+ *
+ * All frames of a burst make their first hop before any makes its second, so lookups of one hop are independent.
+ */
+import { BURST_FRAMES, type Burst, ENTRY_UPLINK } from '../wire/burst.ts';
+import { parseFrame } from '../wire/parse.ts';
+import { REASON_HOP_LIMIT, REASON_NODE_NOT_COMPILED } from '../wire/reason.ts';
+import { COUNT_BYTES, COUNT_ENTERED, COUNT_HOPS, countOf } from './count.ts';
+import { type Datapath, MODE_EBPF, MODE_IPTABLES } from './datapath.ts';
+import { ebpfNode } from './ebpf.ts';
+import { iptablesNode } from './iptables.ts';
+import { EVENT_ENTER, EVENT_VERDICT, record2, record3, recordTuple } from './record.ts';
+import { STEP_TO_NODE, VERDICT_DROPPED } from './verdict.ts';
+
+/** Nodes that a frame may cross. Two are usual; a NodePort on a third node and its reply make no more than four. */
+export const MAX_HOPS = 8;
+
+/**
+ * Runs the first `count` frames of a burst to their ends. Entry lanes must be set; verdict, reason, target and nat
+ * lanes tell the outcome. Answers to rejected frames are left in `dp.answers`.
+ */
+export function runBurst(dp: Datapath, b: Burst, count: number): void {
+  const active = dp.active;
+  let going = 0;
+  for (let s = 0; s < count; s++) {
+    dp.counters[COUNT_ENTERED]++;
+    dp.counters[COUNT_BYTES] += b.len[s];
+    b.verdict[s] = 0;
+    b.reason[s] = 0;
+    b.target[s] = -1;
+    b.nat[s] = 0;
+    const parsed = parseFrame(b, s);
+    if (parsed < 0) endFrame(dp, b, s, parsed);
+    else active[going++] = s;
+  }
+  for (let hop = 0; going > 0 && hop < MAX_HOPS; hop++) going = runHop(dp, b, going);
+  for (let i = 0; i < going; i++) endFrame(dp, b, active[i], -REASON_HOP_LIMIT);
+}
+
+/** One hop of the active frames; answers how many go on to another node, kept at the front of `dp.active`. */
+function runHop(dp: Datapath, b: Burst, going: number): number {
+  const active = dp.active;
+  let left = 0;
+  for (let i = 0; i < going; i++) {
+    const s = active[i];
+    dp.counters[COUNT_HOPS]++;
+    b.mark[s] = 0;
+    b.ct[s] = -1;
+    b.ctState[s] = 0;
+    if (dp.ring.on) {
+      record3(dp.ring, EVENT_ENTER, b.node[s], b.entry[s], b.endpoint[s]);
+      recordTuple(dp.ring, b, s);
+    }
+    const step = runNode(dp, b, s);
+    if (step !== STEP_TO_NODE) endFrame(dp, b, s, step);
+    else if (dp.compiledNodes[b.node[s]] === 0) endFrame(dp, b, s, -REASON_NODE_NOT_COMPILED);
+    else {
+      b.entry[s] = ENTRY_UPLINK;
+      active[left++] = s;
+    }
+  }
+  return left;
+}
+
+function runNode(dp: Datapath, b: Burst, s: number): number {
+  switch (dp.mode) {
+    case MODE_IPTABLES:
+      return iptablesNode(dp, b, s);
+    case MODE_EBPF:
+      return ebpfNode(dp, b, s);
+  }
+  return -REASON_HOP_LIMIT;
+}
+
+/** The one exit: a verdict, or minus a drop reason. */
+function endFrame(dp: Datapath, b: Burst, s: number, step: number): void {
+  if (step < 0) {
+    b.verdict[s] = VERDICT_DROPPED;
+    b.reason[s] = -step;
+  } else b.verdict[s] = step;
+  dp.counters[countOf(b.verdict[s], b.reason[s])]++;
+  if (dp.ring.on) record2(dp.ring, EVENT_VERDICT, b.verdict[s], b.reason[s]);
+}
+
+/** Scratch for `Datapath.active`. */
+export function createActive(): Int32Array {
+  return new Int32Array(BURST_FRAMES);
+}
