@@ -16,9 +16,12 @@ import { randomCluster, randomConfig, seeded } from './random-cluster.ts';
 
 const PREFIX: Record<Family, string> = { 4: 'iptables', 6: 'ip6tables' };
 
+/** A network namespace of its own; without root also a user namespace, in which we are root. */
+const UNSHARE = process.getuid?.() === 0 ? '-n' : '-rn';
+
 function hasTools(): boolean {
-  const script = 'iptables-legacy-restore </dev/null && ip6tables-legacy-restore </dev/null';
-  return spawnSync('unshare', ['-n', 'sh', '-c', script]).status === 0;
+  const script = 'iptables-legacy-save && ip6tables-legacy-save && iptables-legacy -S && ip6tables-legacy -S';
+  return spawnSync('unshare', [UNSHARE, 'sh', '-c', script]).status === 0;
 }
 
 const available = hasTools();
@@ -43,7 +46,7 @@ function throughKernel(texts: readonly string[], family: Family): string[] {
     writeFileSync(join(folder, `${i}`), text);
   });
   const script = `for i in $(seq 0 ${texts.length - 1}); do
-    unshare -n sh -c "${tool}-legacy-restore < ${folder}/$i && ${tool}-legacy-save" || exit 1
+    unshare ${UNSHARE} sh -c "${tool}-legacy-restore < ${folder}/$i && ${tool}-legacy-save" || exit 1
     printf '\\0'
   done`;
   const { status, stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', maxBuffer: 1 << 28 });

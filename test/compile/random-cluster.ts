@@ -140,10 +140,10 @@ export const randomConfig: fc.Arbitrary<DatapathConfig> = fc
       'InterfaceNamePrefix' as const,
       'None' as const,
     ),
-    clusterCIDR: fc.constantFrom([], ['10.244.0.0/16'], ['fd00:10:244::/56', '10.0.0.0/8']),
+    clusterCIDR: fc.constantFrom<string[][]>([], ['10.244.0.0/16'], ['fd00:10:244::/56', '10.0.0.0/8']),
     masqueradeAll: fc.boolean(),
     localhostNodePorts: fc.boolean(),
-    nodePortAddresses: fc.constantFrom(
+    nodePortAddresses: fc.constantFrom<string[][]>(
       [],
       ['primary'],
       ['0.0.0.0/0'],

@@ -83,25 +83,29 @@ describe('incremental updates', () => {
   it('equals a sum from scratch, whatever changes', () => {
     const change = fc.tuple(fc.nat(9), port, port);
     fc.assert(
-      fc.property(fc.uint8Array({ minLength: 40, maxLength: 40 }), fc.array(change, { maxLength: 5 }), (data, changes) => {
-        // A protocol number keeps the data from being all zeros, as in every header.
-        data[39] = 6;
-        const view = new DataView(data.buffer, data.byteOffset, 40);
-        let hc = checksum(data, 0, 40, 0);
-        let combined = hc;
-        let delta = 0;
-        for (const [index, high, low] of changes) {
-          const off = index * 4 + (index === 9 ? -2 : 0);
-          const old = view.getInt32(off);
-          view.setUint16(off, high);
-          if (off < 34) view.setUint16(off + 2, low);
-          hc = updateChecksum32(hc, old, view.getInt32(off));
-          delta += delta32(old, view.getInt32(off));
-        }
-        combined = applyDelta(combined, delta);
-        expect(hc).toBe(checksum(data, 0, 40, 0));
-        expect(changes.length === 0 ? hc : combined).toBe(hc);
-      }),
+      fc.property(
+        fc.uint8Array({ minLength: 40, maxLength: 40 }),
+        fc.array(change, { maxLength: 5 }),
+        (data, changes) => {
+          // A protocol number keeps the data from being all zeros, as in every header.
+          data[39] = 6;
+          const view = new DataView(data.buffer, data.byteOffset, 40);
+          let hc = checksum(data, 0, 40, 0);
+          let combined = hc;
+          let delta = 0;
+          for (const [index, high, low] of changes) {
+            const off = index * 4 + (index === 9 ? -2 : 0);
+            const old = view.getInt32(off);
+            view.setUint16(off, high);
+            if (off < 34) view.setUint16(off + 2, low);
+            hc = updateChecksum32(hc, old, view.getInt32(off));
+            delta += delta32(old, view.getInt32(off));
+          }
+          combined = applyDelta(combined, delta);
+          expect(hc).toBe(checksum(data, 0, 40, 0));
+          expect(changes.length === 0 ? hc : combined).toBe(hc);
+        },
+      ),
       runs(1000),
     );
   });

@@ -26,7 +26,7 @@ export function addClusterOptions(command: Command): Command {
 /** Loads what `-f` and `--datapath` name, prints warnings and what is not modelled. */
 export function loadModel(options: ClusterOptions, reserved: readonly string[] = []): ClusterModel {
   const datapath = options.datapath === undefined ? {} : readDatapath(options.datapath);
-  const cluster = loadCluster(options.file, {
+  const { cluster } = loadCluster(options.file, {
     reserved: [...reserved],
     serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
     clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],

@@ -6,7 +6,7 @@ import { summarizeBranches } from '../probe/suite.ts';
 import { type Branch, Simulator } from '../probe/simulator.ts';
 import { formatStory } from '../explain/story-text.ts';
 import { type Story, tellStory } from '../explain/story.ts';
-import { MODES, type Mode } from '../model/datapath.ts';
+import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
 import type { ClusterModel } from '../compile/image.ts';
 import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
 import { EXIT_NO, EXIT_OK } from './exit.ts';
@@ -65,8 +65,8 @@ function trace(options: TraceOptions): number {
 
 /** The cluster's own mode where its ConfigMaps tell and this build runs it, else iptables. */
 function defaultMode(model: ClusterModel): Mode {
-  const own = model.cluster.defaults.mode;
-  return own === 'ebpf' ? 'ebpf' : 'iptables';
+  const own = model.cluster.defaults.modes?.[0];
+  return own !== undefined && BUILT_MODES.includes(own) ? own : 'iptables';
 }
 
 function traceMode(model: ClusterModel, mode: Mode, connection: Connection): Trace {

@@ -221,6 +221,8 @@ function listItems(value: unknown): List | null {
   const kind: unknown = Reflect.get(value, 'kind');
   const apiVersion: unknown = Reflect.get(value, 'apiVersion');
   if (typeof kind !== 'string' || typeof apiVersion !== 'string' || !kind.endsWith('List')) return null;
+  // A custom kind may well be called AllowList: without items it is an object.
+  if (kind !== 'List' && !Object.hasOwn(value, 'items')) return null;
   const items: unknown = Object.hasOwn(value, 'items') ? Reflect.get(value, 'items') : [];
   return Array.isArray(items) ? { items, itemKind: kind.slice(0, -'List'.length), apiVersion } : null;
 }
@@ -232,19 +234,15 @@ function fillItemKind(item: unknown, list: List): void {
   if (!Object.hasOwn(item, 'apiVersion')) Reflect.set(item, 'apiVersion', list.apiVersion);
 }
 
-/** Names the object around a path in a document, and the path inside that object. */
-function describeInDocument(value: unknown, path: readonly (string | number)[]): { object: string; path: (string | number)[] } {
-  let part: unknown = value;
-  let start = 0;
-  let object = value;
-  for (let i = 0; i < path.length; i++) {
-    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, path[i]!)) break;
-    part = Reflect.get(part, path[i]!);
-    if (typeof path[i] === 'number' && typeof part === 'object' && part !== null && Object.hasOwn(part, 'kind')) {
-      if (i > 1 || (i === 1 && path[0] !== 'items')) continue;
-      object = part;
-      start = i + 1;
-    }
+/** Names the object (perhaps an item of a list) around a path in a document, and the path inside that object. */
+function describeInDocument(
+  value: unknown,
+  path: readonly (string | number)[],
+): { object: string; path: (string | number)[] } {
+  const head = typeof path[0] === 'number' ? 1 : path[0] === 'items' && typeof path[1] === 'number' ? 2 : 0;
+  let object: unknown = value;
+  for (const key of path.slice(0, head)) {
+    object = typeof object === 'object' && object !== null ? Reflect.get(object, key) : undefined;
   }
-  return { object: describeValue(object), path: path.slice(start) };
+  return { object: describeValue(object), path: path.slice(head) };
 }

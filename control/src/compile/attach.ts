@@ -6,7 +6,7 @@ import { COUNTERS } from '@flatpath/engine/programs/count';
 import type { Datapath } from '@flatpath/engine/programs/datapath';
 import { createActive } from '@flatpath/engine/programs/journey';
 import { createMasqueradePorts } from '@flatpath/engine/programs/masquerade';
-import { clearAffinity, createAffinity } from '@flatpath/engine/tables/affinity';
+import { type Affinity, affinityClear, createAffinity } from '@flatpath/engine/tables/affinity';
 import { createConntrack, ctClear } from '@flatpath/engine/tables/conntrack';
 import type { EventRing } from '@flatpath/engine/tables/event-ring';
 import { createBurst } from '@flatpath/engine/wire/burst';
@@ -14,14 +14,16 @@ import { engineMode, type Image } from './image.ts';
 
 /** One thread, all flows: a single shard. */
 const SHARDS = 1;
-const AFFINITY_STAMPS = 4096;
 const PENDING_STAMPS = 16;
 /** xt_recent's ip_list_tot: addresses that one list remembers. */
 const RECENT_LIST_STAMPS = 100;
 const ANSWERS = 4;
 
-/** @param flows connections that each family's conntrack holds before it is full */
-export function attachDatapath(image: Image, flows: number, ring: EventRing): Datapath {
+/**
+ * @param flows connections that each family's conntrack holds before it is full
+ * @param stamps clients that session affinity remembers
+ */
+export function attachDatapath(image: Image, flows: number, stamps: number, ring: EventRing): Datapath {
   return {
     mode: engineMode(image.mode),
     topology: image.model.topology.tables,
@@ -30,7 +32,7 @@ export function attachDatapath(image: Image, flows: number, ring: EventRing): Da
     ebpf: image.ebpf,
     conntrack4: createConntrack(4, flows, SHARDS),
     conntrack6: createConntrack(6, flows, SHARDS),
-    affinity: createAffinity(AFFINITY_STAMPS, SHARDS, PENDING_STAMPS, image.recentLists, RECENT_LIST_STAMPS),
+    affinity: makeAffinity(stamps, recentLists(image)),
     ports: createMasqueradePorts(SHARDS),
     counters: new Float64Array(COUNTERS),
     ring,
@@ -38,6 +40,17 @@ export function attachDatapath(image: Image, flows: number, ring: EventRing): Da
     answers: createBurst(ANSWERS),
     answerCount: 0,
   };
+}
+
+/** Ids that the lists of `recent` take in the table, over families and nodes. */
+function recentLists(image: Image): number {
+  return image.iptables === null ? 0 : image.iptables.recentLists * 2 * image.model.cluster.nodes.length;
+}
+
+/** Stamps of `recent` lists have the kernel's limit per list; session affinity of the ebpf mode has none. */
+function makeAffinity(stamps: number, recentLists: number): Affinity {
+  const limit = recentLists > 0 ? RECENT_LIST_STAMPS : 0;
+  return createAffinity(stamps, SHARDS, PENDING_STAMPS, recentLists, limit);
 }
 
 /** The same connections under another image. */
@@ -50,5 +63,5 @@ export function reattachDatapath(dp: Datapath, image: Image): Datapath {
 export function forgetConnections(dp: Datapath): void {
   ctClear(dp.conntrack4);
   ctClear(dp.conntrack6);
-  clearAffinity(dp.affinity);
+  affinityClear(dp.affinity);
 }

@@ -67,7 +67,17 @@ export function engineMode(mode: Mode): number {
 export function compileImage(model: ClusterModel, mode: Mode, nodes: readonly string[]): Image {
   const compiledNodes = new Int32Array(new SharedArrayBuffer(4 * model.cluster.nodes.length));
   for (const name of nodes) compiledNodes[model.topology.nodeIndex.get(name)!] = 1;
-  const image = { model, mode, nodes, compiledNodes, iptables: null, ebpf: null, rules4: null, rules6: null, maps: null };
+  const image = {
+    model,
+    mode,
+    nodes,
+    compiledNodes,
+    iptables: null,
+    ebpf: null,
+    rules4: null,
+    rules6: null,
+    maps: null,
+  };
   switch (mode) {
     case 'iptables': {
       const rules4 = compileIptables(model.cluster, model.config, 4, nodes);
@@ -76,7 +86,13 @@ export function compileImage(model: ClusterModel, mode: Mode, nodes: readonly st
         ...image,
         rules4,
         rules6,
-        iptables: { rules4: rules4.rules, rules6: rules6.rules, conntrackMax: CONNTRACK_MAX },
+        iptables: {
+          rules4: rules4.rules,
+          rules6: rules6.rules,
+          conntrackMax: CONNTRACK_MAX,
+          routeLocalnet: model.config.kubeProxy.localhostNodePorts,
+          recentLists: Math.max(rules4.recentLists, rules6.recentLists),
+        },
       };
     }
     case 'ebpf': {

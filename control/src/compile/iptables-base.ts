@@ -59,7 +59,7 @@ export interface FixedRuleOptions {
 }
 
 /** Base chains with kube-proxy's jumps, the fixed chains, and the empty canaries. */
-export function fixedChains(view: NodeView, options: FixedRuleOptions): Chain[] {
+export function fixedChains(localhostNodePorts: boolean, options: FixedRuleOptions): Chain[] {
   return [
     chainOf('filter', 'INPUT', [
       jumpRule('filter', 'INPUT', 'KUBE-FIREWALL', [], ''),
@@ -78,7 +78,7 @@ export function fixedChains(view: NodeView, options: FixedRuleOptions): Chain[] 
       jumpRule('filter', 'OUTPUT', 'KUBE-PROXY-FIREWALL', [NEW], 'kubernetes load balancer firewall'),
       jumpRule('filter', 'OUTPUT', 'KUBE-SERVICES', [NEW], 'kubernetes service portals'),
     ]),
-    chainOf('filter', 'KUBE-FIREWALL', firewallRules(view)),
+    chainOf('filter', 'KUBE-FIREWALL', firewallRules(localhostNodePorts)),
     chainOf('filter', 'KUBE-FORWARD', forwardRules(options)),
     chainOf('filter', 'KUBE-PROXY-CANARY', []),
     chainOf('nat', 'PREROUTING', [jumpRule('nat', 'PREROUTING', 'KUBE-SERVICES', [], 'kubernetes service portals')]),
@@ -182,8 +182,8 @@ function nodePortJumps(view: NodeView, family: Family): Rule[] {
 }
 
 /** NodePorts on localhost need route_localnet, which would let packets for 127/8 in from outside. */
-function firewallRules(view: NodeView): Rule[] {
-  if (!view.localhostNodePorts) return [];
+function firewallRules(localhostNodePorts: boolean): Rule[] {
+  if (!localhostNodePorts) return [];
   const prefix = LOOPBACK_PREFIX[4];
   const known: ConntrackState[] = ['RELATED', 'ESTABLISHED', 'DNAT'];
   const header: Header = { source: { prefix, invert: true }, destination: { prefix, invert: false } };

@@ -158,8 +158,8 @@ export class RuleEncoder {
       ruleCount: rules.length,
       rule: (id) => describeRule(rules, id, family),
       chain: (id) => known(chains[id], 'chain', id),
-      recentLists: listNames.length * 2,
-      recentList: (id) => known(listNames[id >> 1], 'recent list', id),
+      recentLists: listNames.length,
+      recentList: (id) => known(listNames[id], 'recent list', id),
     };
   }
 
@@ -185,11 +185,10 @@ export class RuleEncoder {
     return id;
   }
 
-  /** The lists of both families live in one table: IPv4 has the even ids, IPv6 the odd ones. */
   private listId(name: string): number {
     let id = this.listIds.get(name);
     if (id === undefined) {
-      id = this.listNames.length * 2 + (this.family === 4 ? 0 : 1);
+      id = this.listNames.length;
       this.listIds.set(name, id);
       this.listNames.push(name);
     }

@@ -10,7 +10,7 @@ import type { Family } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import type { Node } from '../model/node.ts';
 import { fixedChains, sharedChains } from './iptables-base.ts';
-import { NodeViews } from './iptables-node.ts';
+import { type NodeView, NodeViews } from './iptables-node.ts';
 import type { Chain } from './iptables-rules.ts';
 import { ServiceRuleMaker, type ServiceRules } from './iptables-service.ts';
 import { countEndpoints, listServicePorts, type ServicePortInfo } from './service-ports.ts';
@@ -42,6 +42,8 @@ export class KubeProxyRules {
   private readonly ports: readonly ServicePortInfo[];
   private readonly views: NodeViews;
   private readonly maker: ServiceRuleMaker;
+  private readonly fixed = new Map<boolean, readonly Chain[]>();
+  private readonly shared = new Map<string, Chain[]>();
   private readonly commons = new Map<string, readonly Chain[]>();
 
   constructor(cluster: Cluster, config: DatapathConfig, family: Family, kernel: KernelOptions) {
@@ -63,10 +65,34 @@ export class KubeProxyRules {
     const key = `${listening} ${view.localhostNodePorts} ${services.map((rules) => rules.serial).join(',')}`;
     let common = this.commons.get(key);
     if (common === undefined) {
-      common = [...fixedChains(view, this.kernel), ...sharedChains(services, view, this.family)];
+      const shared = sharedChains(services, view, this.family).map((chain) => this.intern(chain));
+      common = [...this.fixedOf(view), ...shared];
       this.commons.set(key, common);
     }
     return { common, services };
+  }
+
+  /** The chain made before that has the very same rules, or this one. */
+  private intern(chain: Chain): Chain {
+    const key = `${chain.table} ${chain.name}`;
+    const made = this.shared.get(key) ?? [];
+    const same = made.find(
+      ({ rules }) => rules.length === chain.rules.length && rules.every((rule, i) => rule === chain.rules[i]),
+    );
+    if (same !== undefined) return same;
+    made.push(chain);
+    this.shared.set(key, made);
+    return chain;
+  }
+
+  /** The fixed chains differ between nodes by nothing but localhost's nodePorts. */
+  private fixedOf(view: NodeView): readonly Chain[] {
+    let chains = this.fixed.get(view.localhostNodePorts);
+    if (chains === undefined) {
+      chains = fixedChains(view.localhostNodePorts, this.kernel);
+      this.fixed.set(view.localhostNodePorts, chains);
+    }
+    return chains;
   }
 }
 

@@ -4,11 +4,10 @@
  * has its own, over `ip:port` too. Source: kubernetes pkg/proxy/iptables/proxier.go.
  */
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Protocol } from '../model/port.ts';
 
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
-const NAME_CHARACTERS = 16;
 
 /** The hash that the KUBE-SVC, KUBE-SVL, KUBE-EXT and KUBE-FW chains of a service port end in. */
 export function servicePortHash(key: string, protocol: Protocol): string {
@@ -20,19 +19,21 @@ export function endpointChainName(key: string, protocol: Protocol, endpoint: str
   return `KUBE-SEP-${shortHash(key + protocol.toLowerCase() + endpoint)}`;
 }
 
-/** The first 80 bits of the SHA-256 in base32: exactly 16 characters. */
+/** Ten bits as two characters. */
+const PAIRS = Array.from({ length: 1024 }, (_, bits) => BASE32[bits >> 5]! + BASE32[bits & 31]!);
+
+/** The first 80 bits of the SHA-256 in base32: exactly 16 characters, two groups of 40 bits. */
 function shortHash(text: string): string {
-  const digest = createHash('sha256').update(text).digest();
-  let name = '';
-  let bits = 0;
-  let held = 0;
-  for (let i = 0; name.length < NAME_CHARACTERS; ) {
-    if (held < 5) {
-      bits = ((bits << 8) | digest[i++]!) & 0xfff;
-      held += 8;
-    }
-    held -= 5;
-    name += BASE32[(bits >> held) & 31];
-  }
-  return name;
+  const digest = hash('sha256', text, 'buffer');
+  return group(digest, 0) + group(digest, 5);
+}
+
+function group(digest: Uint8Array, at: number): string {
+  const [a, b, c, d, e] = [digest[at]!, digest[at + 1]!, digest[at + 2]!, digest[at + 3]!, digest[at + 4]!];
+  return (
+    PAIRS[(a << 2) | (b >> 6)]! +
+    PAIRS[((b & 63) << 4) | (c >> 4)]! +
+    PAIRS[((c & 15) << 6) | (d >> 2)]! +
+    PAIRS[((d & 3) << 8) | e]!
+  );
 }

@@ -56,7 +56,9 @@ export class NodeViews {
 
   view(node: Node): NodeView {
     const { family, config } = this;
-    const own = nodeAddresses(node).filter((address) => address.family === family);
+    const own = nodeAddresses(node).filter(
+      (address, i, all) => address.family === family && all.findIndex(({ text }) => text === address.text) === i,
+    );
     const nodeIP = own[0] ?? LOOPBACK[family];
     const prefixes = isPrimaryOnly(config) ? own.slice(0, 1).map(hostPrefix) : this.configured;
     // No prefix of this family means every address, even where the other family is restricted.

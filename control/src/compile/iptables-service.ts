@@ -34,6 +34,9 @@ import {
 } from './iptables-rules.ts';
 import type { ServiceEndpoint, ServicePortInfo, ServiceVip } from './service-ports.ts';
 
+const MARK_MASQ = jump('KUBE-MARK-MASQ');
+/** The header of a rule that matches every packet. */
+const ANY: Header = {};
 const NFACCT_LOCALHOST_NODE_PORTS = 'localhost_nps_accepted_pkts';
 
 /** All rules of a service port on a node. Nodes whose rules are equal share the object. */
@@ -116,6 +119,10 @@ class ServicePortWork {
   private readonly localChain: string;
   private readonly externalChain: string;
   private readonly firewallChain: string;
+  /** The matches that all endpoint chains of the port have in common. */
+  private readonly keyComment: readonly Match[];
+  private readonly module: Match;
+  private readonly keyAndModule: readonly Match[];
   private readonly hasInternal: boolean;
   private readonly hasExternal: boolean;
 
@@ -146,6 +153,9 @@ class ServicePortWork {
     this.localChain = `KUBE-SVL-${hash}`;
     this.externalChain = `KUBE-EXT-${hash}`;
     this.firewallChain = `KUBE-FW-${hash}`;
+    this.keyComment = options.endpointComments ? [comment(port.key)] : [];
+    this.module = { kind: 'port', protocol: port.protocol, port: null };
+    this.keyAndModule = [...this.keyComment, this.module];
     const { hasAny, local } = selection;
     this.hasInternal = hasAny && !(port.internalPolicyLocal && local.length === 0);
     this.hasExternal = hasAny && !(port.externalPolicyLocal && local.length === 0);
@@ -299,7 +309,7 @@ class ServicePortWork {
     if (!port.externalPolicyLocal) {
       // The endpoint may be on another node: the reply must come back through this one.
       const words = [say('masquerade traffic for % external destinations')];
-      rules.push(makeRule('nat', chain, {}, words, jump('KUBE-MARK-MASQ'), sources));
+      rules.push(makeRule('nat', chain, ANY, words, MARK_MASQ, sources));
     } else {
       if (detector !== null) {
         const words = [say('pod traffic for % external destinations')];
@@ -307,13 +317,13 @@ class ServicePortWork {
         rules.push(makeRule('nat', chain, isLocal(detector, false), words, jump(this.clusterChain), bothSources));
       }
       const mark = [say('masquerade LOCAL traffic for % external destinations'), fromNode];
-      rules.push(makeRule('nat', chain, {}, mark, jump('KUBE-MARK-MASQ'), sources));
+      rules.push(makeRule('nat', chain, ANY, mark, MARK_MASQ, sources));
       const route = [say('route LOCAL traffic for % external destinations'), fromNode];
-      rules.push(makeRule('nat', chain, {}, route, jump(this.clusterChain), sources));
+      rules.push(makeRule('nat', chain, ANY, route, jump(this.clusterChain), sources));
     }
     if (this.hasExternal) {
       const policyChain = port.externalPolicyLocal ? this.localChain : this.clusterChain;
-      rules.push(makeRule('nat', chain, {}, [], jump(policyChain), sources));
+      rules.push(makeRule('nat', chain, ANY, [], jump(policyChain), sources));
     }
     return rules;
   }
@@ -335,7 +345,7 @@ class ServicePortWork {
       }
     }
     const last = [comment(`other traffic to ${port.key} will be dropped by KUBE-PROXY-FIREWALL`)];
-    rules.push(makeRule('nat', chain, {}, last, null, [this.field('spec.loadBalancerSourceRanges')]));
+    rules.push(makeRule('nat', chain, ANY, last, null, [this.field('spec.loadBalancerSourceRanges')]));
     return rules;
   }
 
@@ -348,15 +358,15 @@ class ServicePortWork {
         const { name } = this.endpointChain(endpoint);
         const recent: Match = { kind: 'recent', list: name, seconds: port.affinitySeconds };
         const sources = [this.field('spec.sessionAffinity'), { endpoint }];
-        rules.push(makeRule('nat', chain, {}, [...this.endpointComment(endpoint), recent], jump(name), sources));
+        rules.push(makeRule('nat', chain, ANY, [...this.endpointComment(endpoint), recent], jump(name), sources));
       }
     }
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[i]!;
       const matches = this.endpointComment(endpoint);
       const left = endpoints.length - i;
-      if (left > 1) matches.push({ kind: 'statistic', threshold: oneIn(left) });
-      rules.push(makeRule('nat', chain, {}, matches, jump(this.endpointChain(endpoint).name), [{ endpoint }]));
+      if (left > 1) matches.push(oneIn(left));
+      rules.push(makeRule('nat', chain, ANY, matches, jump(this.endpointChain(endpoint).name), [{ endpoint }]));
     }
     this.pushChain(chain, rules);
   }
@@ -370,7 +380,7 @@ class ServicePortWork {
     const from = masqueradeAll || detector === null ? {} : isLocal(detector, true);
     const option: Source = { option: masqueradeAll ? 'kubeProxy.masqueradeAll' : 'kubeProxy.detectLocalMode' };
     const sources = [option, ...this.vipSources(port.clusterIP)];
-    rules.push(this.vipRule('nat', chain, 'cluster IP', port.clusterIP, jump('KUBE-MARK-MASQ'), sources, from));
+    rules.push(this.vipRule('nat', chain, 'cluster IP', port.clusterIP, MARK_MASQ, sources, from));
   }
 
   private endpointChain(endpoint: ServiceEndpoint): Chain {
@@ -385,20 +395,18 @@ class ServicePortWork {
   }
 
   private endpointRules(chain: string, endpoint: ServiceEndpoint): Rule[] {
-    const { key, protocol, affinitySeconds } = this.port;
-    const sources: Source[] = [{ endpoint }];
-    const words = this.options.endpointComments ? [comment(key)] : [];
-    const itself: Header = { source: hostMatch(endpoint.address) };
-    const dnat: Match[] = [...words];
-    if (affinitySeconds > 0) {
-      dnat.push({ kind: 'recent', list: chain, seconds: 0 });
-      sources.push(this.field('spec.sessionAffinity'));
-    }
-    dnat.push({ kind: 'port', protocol, port: null });
+    const { protocol, affinitySeconds } = this.port;
     const { address, port, text } = endpoint;
+    const itself: Header = { source: hostMatch(address) };
+    const sources: readonly Source[] = [{ endpoint }];
+    const noted = affinitySeconds > 0;
+    const dnat = noted
+      ? [...this.keyComment, { kind: 'recent', list: chain, seconds: 0 } as const, this.module]
+      : this.keyAndModule;
+    const dnatSources = noted ? [...sources, this.field('spec.sessionAffinity')] : sources;
     return [
-      makeRule('nat', chain, itself, words, jump('KUBE-MARK-MASQ'), [{ endpoint }]),
-      makeRule('nat', chain, { protocol }, dnat, { kind: 'dnat', address, port, text }, sources),
+      makeRule('nat', chain, itself, this.keyComment, MARK_MASQ, sources),
+      makeRule('nat', chain, { protocol }, dnat, { kind: 'dnat', address, port, text }, dnatSources),
     ];
   }
 
@@ -455,7 +463,14 @@ function isLocal(detector: LocalDetector, invert: boolean): Header {
   return { inInterface: { name: detector.interfaceName!, invert } };
 }
 
-/** Threshold of 2^31 for probability 1/n as kube-proxy writes it (ten decimals) and iptables rounds it. */
-function oneIn(n: number): number {
-  return Math.round(Number((1 / n).toFixed(10)) * 0x8000_0000);
+const chances: Match[] = [];
+
+/** Probability 1/n as kube-proxy writes it (ten decimals) and iptables rounds it (to 2^-31). */
+function oneIn(n: number): Match {
+  let match = chances[n];
+  if (match === undefined) {
+    match = { kind: 'statistic', threshold: Math.round(Number((1 / n).toFixed(10)) * 0x8000_0000) };
+    chances[n] = match;
+  }
+  return match;
 }

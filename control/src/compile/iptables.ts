@@ -38,7 +38,7 @@ export interface CompiledRules {
   /** Throws a RangeError for an id that there is not; so do the others. */
   rule(id: number): RuleInfo;
   chain(id: number): ChainInfo;
-  /** Ids of `recent` lists are below this number; even ones are IPv4's, odd ones IPv6's. */
+  /** Ids of `recent` lists are below this number. */
   readonly recentLists: number;
   /** Name of a `recent` list. */
   recentList(id: number): string;
@@ -59,26 +59,30 @@ export function compileIptables(
   const encoder = new RuleEncoder(family);
   const source = new KubeProxyRules(cluster, config, family, kernel);
   const outbound = config.pods.masqueradeOutbound ? outboundMasquerade() : null;
-  // Nodes that share their common chains share these too.
-  const extended = new Map<readonly Chain[], readonly Chain[]>();
+  // Nodes that share a chain share its extension too.
+  const extended = new Map<Chain, Chain>();
   for (const name of nodeNames) {
     const node = findNode(cluster, name);
     const { common, services } = source.nodeRules(node);
-    let chains = extended.get(common);
-    if (chains === undefined) {
-      chains = outbound === null ? common : withOutbound(common, outbound);
-      extended.set(common, chains);
-    }
+    const chains = outbound === null ? common : withOutbound(common, outbound, extended);
     encoder.addNode(cluster.nodes.indexOf(node), chains, services);
   }
   return encoder.finish(cluster.nodes.length);
 }
 
-function withOutbound(common: readonly Chain[], outbound: { jump: Rule; chain: Chain }): Chain[] {
-  const chains = common.map((chain) =>
-    chain.table === 'nat' && chain.name === 'POSTROUTING'
-      ? { ...chain, rules: [...chain.rules, outbound.jump] }
-      : chain,
-  );
+function withOutbound(
+  common: readonly Chain[],
+  outbound: { jump: Rule; chain: Chain },
+  extended: Map<Chain, Chain>,
+): Chain[] {
+  const chains = common.map((chain) => {
+    if (chain.table !== 'nat' || chain.name !== 'POSTROUTING') return chain;
+    let longer = extended.get(chain);
+    if (longer === undefined) {
+      longer = { ...chain, rules: [...chain.rules, outbound.jump] };
+      extended.set(chain, longer);
+    }
+    return longer;
+  });
   return [...chains, outbound.chain];
 }

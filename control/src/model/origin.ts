@@ -34,6 +34,8 @@ export interface SourcePlace {
 interface Derivation {
   readonly from: KubernetesObject;
   readonly field: string;
+  /** The made part has the shape of that field, so a path inside the one is a path inside the other. */
+  readonly sameShape: boolean;
 }
 
 const places = new WeakMap<object, SourcePlace>();
@@ -54,7 +56,12 @@ export function placeOf(object: KubernetesObject): SourcePlace | undefined {
  * `from`'s field.
  */
 export function setDerived(made: object, from: KubernetesObject, field: string): void {
-  derivations.set(made, { from, field });
+  derivations.set(made, { from, field, sameShape: false });
+}
+
+/** Notes that a part of a made object (a pod's spec) is `from`'s field as it stands there (a template's spec). */
+export function setCopied(made: object, from: KubernetesObject, field: string): void {
+  derivations.set(made, { from, field, sameShape: true });
 }
 
 /** Gives a completed copy the origin of the object it was copied from. */
@@ -73,10 +80,10 @@ export function originOf(object: KubernetesObject, field: string): Origin {
   let subject = object;
   let path = field;
   for (let hops = 0; hops < 8; hops++) {
-    const derivation = deepestDerivation(subject, path);
-    if (derivation === undefined) break;
-    subject = derivation.from;
-    path = derivation.field;
+    const source = deepestDerivation(subject, path);
+    if (source === undefined) break;
+    subject = source.from;
+    path = source.field;
   }
   const place = places.get(subject);
   const { kind, metadata } = subject;
@@ -117,13 +124,23 @@ export function joinField(parts: readonly (string | number)[]): string {
   return text;
 }
 
-function deepestDerivation(object: KubernetesObject, field: string): Derivation | undefined {
-  let found = derivations.get(object);
+function deepestDerivation(
+  object: KubernetesObject,
+  field: string,
+): { from: KubernetesObject; field: string } | undefined {
+  let derivation = derivations.get(object);
+  let depth = 0;
   let part: unknown = object;
-  for (const key of splitField(field)) {
-    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, key)) break;
-    part = Reflect.get(part, key);
-    if (typeof part === 'object' && part !== null) found = derivations.get(part) ?? found;
+  const path = splitField(field);
+  for (let i = 0; i < path.length; i++) {
+    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, path[i]!)) break;
+    part = Reflect.get(part, path[i]!);
+    const deeper = typeof part === 'object' && part !== null ? derivations.get(part) : undefined;
+    if (deeper === undefined) continue;
+    derivation = deeper;
+    depth = i + 1;
   }
-  return found;
+  if (derivation === undefined) return undefined;
+  const rest = derivation.sameShape ? path.slice(depth) : [];
+  return { from: derivation.from, field: joinField([...splitField(derivation.field), ...rest]) };
 }

@@ -48,6 +48,8 @@ export interface Injected {
 
 /** Connections that are remembered in each family, as many as a node's kernel would. */
 const FLOWS = 131_072;
+/** Clients that session affinity remembers. */
+const STAMPS = 65_536;
 const EVENT_WORDS = 1 << 16;
 
 export class Injector {
@@ -63,7 +65,7 @@ export class Injector {
     this.model = model;
     this.mode = mode;
     this.image = compileImage(model, mode, []);
-    this.datapath = attachDatapath(this.image, FLOWS, this.ring);
+    this.datapath = attachDatapath(this.image, FLOWS, STAMPS, this.ring);
   }
 
   /**

@@ -76,6 +76,16 @@ export function parseReference(text: string): Reference {
   return { text: trimmed, kind, namespace: parts.length === 2 ? parts[0]! : 'default', name, address: null, port };
 }
 
+/** The literal address in a reference's text, null where there is none: made addresses must not take it. */
+export function literalAddress(text: string): string | null {
+  try {
+    return parseReference(text).address?.text ?? null;
+  } catch (error) {
+    if (error instanceof ReferenceError) return null;
+    throw error;
+  }
+}
+
 /** The pods behind a pod or workload reference, by name; empty where there are none. */
 export function findPods(cluster: Cluster, reference: Reference): Pod[] {
   const { kind, namespace, name } = reference;

@@ -51,6 +51,7 @@ const MAX_BRANCHES = 20_000;
 const EVENT_WORDS = 1 << 16;
 /** Flows of a probe's own conntrack; a packet over eight nodes makes eight. */
 const PROBE_FLOWS = 32;
+const PROBE_STAMPS = 16;
 /** A cluster of so many nodes is compiled at once; of a larger one only the nodes that packets meet. */
 const COMPILE_ALL_NODES = 8;
 
@@ -67,7 +68,7 @@ export class Simulator {
     this.mode = mode;
     const names = model.cluster.nodes.map((node) => node.metadata.name);
     this.image = compileImage(model, mode, names.length <= COMPILE_ALL_NODES ? names : []);
-    this.datapath = attachDatapath(this.image, PROBE_FLOWS, this.ring);
+    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring);
   }
 
   /**
@@ -153,7 +154,7 @@ export class Simulator {
     if (this.image.compiledNodes[node] === 1) return;
     const name = this.model.cluster.nodes[node]!.metadata.name;
     this.image = compileImage(this.model, this.mode, [...this.image.nodes, name]);
-    this.datapath = attachDatapath(this.image, PROBE_FLOWS, this.ring);
+    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring);
   }
 }
 

@@ -5,14 +5,12 @@
  * documents that ask for the same manifests and options.
  */
 
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import type { InputDocument } from '../cluster/document.ts';
-import { readJson } from '../cluster/json-documents.ts';
+import { dirname, resolve } from 'node:path';
+import { listFiles, readText } from '../cluster/files.ts';
 import { loadCluster } from '../cluster/load.ts';
+import { type OwnDocument, readOwnDocuments } from '../cluster/own-documents.ts';
 import { InputError, type Problem } from '../cluster/problem.ts';
 import { SourceText } from '../cluster/source-text.ts';
-import { readYaml } from '../cluster/yaml-documents.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
 import { BUILT_MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
 import { resolveConnection } from './connection.ts';
@@ -26,7 +24,7 @@ import {
   probeNames,
   TEST_KIND,
 } from './connectivity-test.ts';
-import { ReferenceError } from './reference.ts';
+import { literalAddress, ReferenceError } from './reference.ts';
 import { type ActualResult, type BranchResult, differences, NO_ANSWER, type ProbeResult, type TestResult } from './report.ts';
 import { type Branch, Simulator } from './simulator.ts';
 
@@ -36,13 +34,6 @@ export interface SuiteOptions {
   /** Called after each entry, with entries done and documents in all. */
   readonly onProgress?: (done: number, probes: number) => void;
   readonly onWarnings?: (warnings: readonly Problem[]) => void;
-}
-
-/** A document found in a file, or a file that could not be read. */
-interface FoundDocument {
-  readonly file: string;
-  readonly value: unknown;
-  readonly error: string | null;
 }
 
 /** @throws InputError where a path does not exist or holds no ConnectivityTest */
@@ -61,7 +52,7 @@ export function runSuite(paths: readonly string[], options: SuiteOptions): TestR
   return results;
 }
 
-function runDocument(found: FoundDocument, loader: ModelLoader, options: SuiteOptions): TestResult[] {
+function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOptions): TestResult[] {
   const modes = listedModes(found.value).filter((mode) => options.mode === null || mode === options.mode);
   const name = documentName(found.value) || found.file;
   const failAll = (error: string): TestResult[] =>
@@ -169,14 +160,15 @@ class ModelLoader {
 
   load(document: ConnectivityTest, file: string): ClusterModel {
     const { manifests = [], objects = [], datapath = {} } = document.spec;
-    const folder = file === '-' ? process.cwd() : dirname(file);
+    const folder = file === '<stdin>' ? process.cwd() : dirname(file);
     const paths = manifests.map((path) => resolve(folder, path));
     const reserved = namedAddresses(document);
     const key = objects.length > 0 ? null : JSON.stringify([paths, datapath, reserved]);
     const known = key === null ? undefined : this.kept.get(key);
     if (known !== undefined) return known;
-    const cluster = loadCluster(paths, {
+    const { cluster } = loadCluster(paths, {
       objects,
+      objectsFile: file,
       reserved,
       serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
       clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
@@ -200,80 +192,30 @@ function namedAddresses(document: ConnectivityTest): string[] {
   const named = new Set<string>();
   for (const probe of document.spec.probes ?? []) {
     for (const text of [probe.from, probe.to, ...(probe.expect?.backends ?? [])]) {
-      const address = /^\[([^\]]+)\]|^([0-9.]+)(?::\d+)?$|^([0-9a-fA-F:.]+)$/.exec(text.trim());
-      const found = address?.[1] ?? address?.[2] ?? address?.[3];
-      if (found !== undefined) named.add(found);
+      const address = literalAddress(text);
+      if (address !== null) named.add(address);
     }
   }
   return [...named].sort();
 }
 
 /** Documents in the order of the paths; files that hold no ConnectivityTest are passed over in folders. */
-function findDocuments(paths: readonly string[]): FoundDocument[] {
-  const found: FoundDocument[] = [];
+function findDocuments(paths: readonly string[]): OwnDocument[] {
+  const found: OwnDocument[] = [];
   const problems: Problem[] = [];
   const fail = (file: string, message: string): void => {
-    problems.push({ severity: 'error', file, document: 1, object: '', field: '', message });
+    problems.push({ severity: 'error', file, document: 0, object: '', field: '', message });
   };
   for (const path of paths) {
     const before = found.length;
-    let files: string[];
-    try {
-      files = path === '-' ? ['-'] : statSync(path).isDirectory() ? listFiles(path) : [path];
-    } catch (error) {
-      fail(path, (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or folder' : String(error));
-      continue;
+    for (const file of listFiles([path], problems)) {
+      const text = readText(file, problems);
+      // A folder's other files are none of ours; a file that was named has to be readable.
+      if (text === null || (file.found && !text.includes(TEST_KIND))) continue;
+      found.push(...readOwnDocuments(new SourceText(file.path, text), TEST_KIND));
     }
-    for (const file of files) found.push(...readTests(file, files.length > 1 || files[0] !== path));
-    if (found.length === before) fail(path, `holds no ${TEST_KIND} document`);
+    if (found.length === before && problems.length === 0) fail(path, `holds no ${TEST_KIND} document`);
   }
   if (problems.length > 0) throw new InputError(problems);
   return found;
-}
-
-function listFiles(folder: string): string[] {
-  const files: string[] = [];
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) files.push(...listFiles(path));
-    else if (/\.(ya?ml|json)$/.test(entry.name)) files.push(path);
-  }
-  return files.sort();
-}
-
-/** @param inFolder a file met in a folder: one without tests is passed over, one that cannot be read too */
-function readTests(file: string, inFolder: boolean): FoundDocument[] {
-  let text: string;
-  try {
-    text = readFileSync(file === '-' ? 0 : file, 'utf8');
-  } catch (error) {
-    return [{ file, value: null, error: `${file}: ${error instanceof Error ? error.message : String(error)}` }];
-  }
-  if (inFolder && !text.includes(TEST_KIND)) return [];
-  const source = new SourceText(file === '-' ? '<stdin>' : file, text);
-  const { documents, problems } = file.endsWith('.json') ? readJson(source) : readYaml(source);
-  const found: FoundDocument[] = [];
-  const broken = new Map<number, string[]>();
-  for (const problem of problems) {
-    const place = problem.offset >= 0 ? `${file}:${source.positionAt(problem.offset).line}` : file;
-    const messages = broken.get(problem.document) ?? [];
-    messages.push(`${place}: document ${problem.document}: ${problem.message}`);
-    broken.set(problem.document, messages);
-    if (messages.length === 1 && !documents.some((document) => document.number === problem.document)) {
-      found.push({ file, value: problem.value, error: messages[0]! });
-    }
-  }
-  for (const document of documents) {
-    for (const value of testsOf(document)) {
-      const error = broken.get(document.number)?.join('\n') ?? null;
-      found.push({ file, value, error });
-    }
-  }
-  return found;
-}
-
-/** The ConnectivityTests in a document: itself, or those in a JSON array. */
-function testsOf(document: InputDocument): unknown[] {
-  const values = Array.isArray(document.value) ? document.value : [document.value];
-  return values.filter((value) => typeof value === 'object' && value !== null && Reflect.get(value, 'kind') === TEST_KIND);
 }

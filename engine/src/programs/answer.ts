@@ -8,6 +8,16 @@
  * Refuses, as the kernel does, to answer errors, later fragments, groups and frames with a wrong transport checksum; and
  * when `dp.answers` is full or the node has no address of the family. The frame's own verdict does not depend on it.
  */
+
+import {
+  REJECT_ADMIN_PROHIBITED,
+  REJECT_HOST_PROHIBITED,
+  REJECT_HOST_UNREACHABLE,
+  REJECT_NET_PROHIBITED,
+  REJECT_NET_UNREACHABLE,
+  REJECT_PROTO_UNREACHABLE,
+  REJECT_TCP_RESET,
+} from '../tables/rule-list.ts';
 import { type Burst, ENTRY_ANSWER, FRAME_HEADROOM, frameOffset } from '../wire/burst.ts';
 import {
   ICMP4_ADMIN_PROHIBITED,
@@ -28,15 +38,6 @@ import {
 } from '../wire/icmp6.ts';
 import { parseFrame, verifyL4 } from '../wire/parse.ts';
 import { writeIcmp4Error, writeIcmp6Error, writeTcpReset } from '../wire/reject.ts';
-import {
-  REJECT_ADMIN_PROHIBITED,
-  REJECT_HOST_PROHIBITED,
-  REJECT_HOST_UNREACHABLE,
-  REJECT_NET_PROHIBITED,
-  REJECT_NET_UNREACHABLE,
-  REJECT_PROTO_UNREACHABLE,
-  REJECT_TCP_RESET,
-} from '../tables/rule-list.ts';
 import type { Datapath } from './datapath.ts';
 import { OWNER_NODE, ownerIndex, ownerKind } from './owner.ts';
 import { findDestinationOwner, isLoopbackDestination } from './route.ts';
@@ -110,28 +111,12 @@ function isForNode(dp: Datapath, b: Burst, s: number): boolean {
   return owner >= 0 && ownerKind(owner) === OWNER_NODE && ownerIndex(owner) === b.node[s];
 }
 
-function writeError4(
-  dp: Datapath,
-  b: Burst,
-  s: number,
-  from: number,
-  to: number,
-  type: number,
-  code: number,
-): number {
+function writeError4(dp: Datapath, b: Burst, s: number, from: number, to: number, type: number, code: number): number {
   const src = isForNode(dp, b, s) ? b.dst0[s] : dp.topology.nodeAddress4[b.node[s]];
   return src === 0 ? 0 : writeIcmp4Error(dp.answers, from, to, type, code, src);
 }
 
-function writeError6(
-  dp: Datapath,
-  b: Burst,
-  s: number,
-  from: number,
-  to: number,
-  type: number,
-  code: number,
-): number {
+function writeError6(dp: Datapath, b: Burst, s: number, from: number, to: number, type: number, code: number): number {
   if (isForNode(dp, b, s)) {
     return writeIcmp6Error(dp.answers, from, to, type, code, b.dst0[s], b.dst1[s], b.dst2[s], b.dst3[s]);
   }

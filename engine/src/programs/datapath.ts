@@ -40,6 +40,10 @@ export interface IptablesImage {
   readonly rules6: RuleList;
   /** net.netfilter.nf_conntrack_max, flows in all zones of this table. */
   readonly conntrackMax: number;
+  /** net.ipv4.conf.all.route_localnet: kube-proxy sets it to serve nodePorts on 127.0.0.1. */
+  readonly routeLocalnet: boolean;
+  /** `recent` lists have ids below it, in either family; see `recentListId` of rule-match.ts. */
+  readonly recentLists: number;
 }
 
 export interface Datapath {

@@ -99,12 +99,10 @@ export const MAP_SNAT = 7;
 /** Row: node that was told the frontend which its backend answers for (DSR). */
 export const MAP_DSR = 8;
 
-/** Working memory of one thread; nothing in it outlives a frame. */
+/** Working memory of one thread; nothing in it outlives a frame's pass through a node. */
 export interface EbpfScratch {
-  /** Tuples of wire/quote.ts: the frame as it came, and the two of a translated ICMP error. */
+  /** The frame's tuple as it came: source and destination of four words each, ports word (flow-key.ts). */
   readonly original: Int32Array;
-  readonly inner: Int32Array;
-  readonly outer: Int32Array;
 }
 
 export interface EbpfImage {
@@ -137,7 +135,7 @@ export interface EbpfImageParts {
   readonly nodePortRanges6: SharedArrayBuffer;
 }
 
-const TUPLE_WORDS = 12;
+const ORIGINAL_WORDS = 9;
 
 /**
  * Builds an image over its buffers, in the thread that compiled it or in another.
@@ -155,11 +153,7 @@ export function attachEbpfImage(parts: EbpfImageParts): EbpfImage {
     sourceRanges: new Int32Array(parts.sourceRanges),
     nodePortRanges4: attachLpm4(parts.nodePortRanges4),
     nodePortRanges6: attachLpm6(parts.nodePortRanges6),
-    scratch: {
-      original: new Int32Array(TUPLE_WORDS),
-      inner: new Int32Array(TUPLE_WORDS),
-      outer: new Int32Array(TUPLE_WORDS),
-    },
+    scratch: { original: new Int32Array(ORIGINAL_WORDS) },
   };
 }
 

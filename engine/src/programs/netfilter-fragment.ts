@@ -7,26 +7,29 @@
  * rules let through passes whole, and one whose first fragment was dropped, or comes later, is dropped fragment by
  * fragment (the caller's REASON_FRAGMENT_FIRST_MISSING); the kernel would wait for the first one.
  *
- * Memory, ROWS rows of 14 words per shard, taken in turn, so that a datagram lives until ROWS newer ones have begun:
+ * Memory, ROWS rows of 15 words per shard, taken in turn, so that a datagram lives until ROWS newer ones have begun:
  *
  *     0 node << 8 | IPv4 protocol, + 1 (0 = free)   1 datagram number   2–5 source   6–9 destination
- *     10 sport << 16 | dport   11 transport protocol   12 time in ms   13 (of row 0) the row that is taken next
+ *     10 sport << 16 | dport   11 transport protocol   12 lane `info`   13 time in ms
+ *     14 (of row 0) the row that is taken next
  *
  * Local to the thread that owns the shard.
  */
 import type { Burst } from '../wire/burst.ts';
 import { getIpv4Id } from '../wire/ipv4.ts';
 import { IPV6_AUTHENTICATION, IPV6_BYTES, IPV6_FRAGMENT, IPV6_NEXT_HEADER } from '../wire/ipv6.ts';
+import { isIcmp } from './flow-key.ts';
 
 const ROWS = 16;
-const ROW_WORDS = 14;
+const ROW_WORDS = 15;
 const ROW_ID = 1;
 const ROW_SRC = 2;
 const ROW_DST = 6;
 const ROW_PORTS = 10;
 const ROW_PROTO = 11;
-const ROW_TIME = 12;
-const ROW_CURSOR = 13;
+const ROW_INFO = 12;
+const ROW_TIME = 13;
+const ROW_CURSOR = 14;
 
 /** Byte offset of the datagram number in an IPv6 fragment header. */
 const FRAGMENT_NUMBER = 4;
@@ -62,6 +65,7 @@ export function noteFirstFragment(f: Fragments, b: Burst, s: number): void {
   words[at + ROW_DST + 3] = b.dst3[s];
   words[at + ROW_PORTS] = (b.sport[s] << 16) | b.dport[s];
   words[at + ROW_PROTO] = b.proto[s];
+  words[at + ROW_INFO] = b.info[s];
   words[at + ROW_TIME] = b.timeMs[s];
 }
 
@@ -82,6 +86,8 @@ export function recallFirstFragment(f: Fragments, b: Burst, s: number): number {
     b.proto[s] = words[at + ROW_PROTO];
     b.sport[s] = words[at + ROW_PORTS] >>> 16;
     b.dport[s] = words[at + ROW_PORTS] & 0xffff;
+    // An ICMP message's type is part of its flow's key (flow-key.ts).
+    if (isIcmp(b.proto[s])) b.info[s] = words[at + ROW_INFO];
     return 0;
   }
   return -1;

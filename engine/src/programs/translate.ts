@@ -10,17 +10,17 @@
  * written when nothing changes. Refuses (-REASON_FRAGMENT_UNSUPPORTED): a new port in the first fragment of an SCTP
  * datagram, whose CRC nobody can compute from a part.
  */
-import {
-  type Conntrack,
-  CT_MODE_1,
-  CT_REPLY,
-  ctFlags,
-  ctXDst,
-  ctXPorts,
-  ctXSrc,
-} from '../tables/conntrack.ts';
+import { type Conntrack, CT_MODE_1, CT_REPLY, ctFlags, ctXDst, ctXPorts, ctXSrc } from '../tables/conntrack.ts';
 import { type Burst, FRAG_FIRST } from '../wire/burst.ts';
-import { innerTuple, TUPLE_DPORT, TUPLE_DST, TUPLE_PROTO, TUPLE_SPORT, TUPLE_SRC, translateIcmpError } from '../wire/quote.ts';
+import {
+  innerTuple,
+  TUPLE_DPORT,
+  TUPLE_DST,
+  TUPLE_PROTO,
+  TUPLE_SPORT,
+  TUPLE_SRC,
+  translateIcmpError,
+} from '../wire/quote.ts';
 import { REASON_FRAGMENT_UNSUPPORTED } from '../wire/reason.ts';
 import { rewriteDestination4, rewriteDestination6, rewriteSource4, rewriteSource6 } from '../wire/rewrite.ts';
 import { PROTO_SCTP } from '../wire/sctp.ts';
@@ -221,14 +221,7 @@ function readError(b: Burst, s: number, inner: Int32Array, outer: Int32Array): n
   return innerTuple(b, s, inner);
 }
 
-function finishError(
-  dp: Datapath,
-  b: Burst,
-  s: number,
-  inner: Int32Array,
-  outer: Int32Array,
-  flag: number,
-): number {
+function finishError(dp: Datapath, b: Burst, s: number, inner: Int32Array, outer: Int32Array, flag: number): number {
   const done = translateIcmpError(b, s, inner, outer);
   if (done < 0) return done;
   noteNat(dp, b, s, flag);

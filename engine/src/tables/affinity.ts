@@ -104,7 +104,7 @@ export function createAffinity(
   lists: number,
   limit: number,
 ): Affinity {
-  if (shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0) {
+  if (!Number.isInteger(shards) || shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0) {
     throw new RangeError(`shards must be a power of two from 1 to 256, not ${shards}`);
   }
   if (!Number.isInteger(pendingCapacity) || pendingCapacity < 1) {
@@ -164,9 +164,8 @@ function hashKey(id: number, a0: number, a1: number, a2: number, a3: number): nu
 }
 
 function isKey(words: Int32Array, at: number, id: number, a0: number, a1: number, a2: number, a3: number): boolean {
-  return (
-    words[at] === id && words[at + 1] === a0 && words[at + 2] === a1 && words[at + 3] === a2 && words[at + 4] === a3
-  );
+  const address = (words[at + 1] ^ a0) | (words[at + 2] ^ a1) | (words[at + 3] ^ a2) | (words[at + 4] ^ a3);
+  return (address | (words[at] ^ id)) === 0;
 }
 
 /** The pending row of a key or the free row where it belongs. */
@@ -206,7 +205,7 @@ function mergedStamp(t: Affinity, hash: number, id: number, a0: number, a1: numb
 /**
  * The value that was last stamped on an address, as this shard may know it.
  * @param id service or list; below `lists` if there is a limit
- * @param a0,a1,a2,a3 signed address words; IPv4 is word 0
+ * @param a0,a1,a2,a3 address words; IPv4 is word 0
  * @param timeoutMs a stamp older than this is a miss (one of exactly this age is not)
  * @returns the value; -1 if there is none
  */

@@ -103,7 +103,7 @@ export interface Conntrack {
  */
 export function createConntrack(family: number, capacity: number, shards: number): Conntrack {
   if (family !== 4 && family !== 6) throw new RangeError(`family must be 4 or 6, not ${family}`);
-  if (shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0) {
+  if (!Number.isInteger(shards) || shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0) {
     throw new RangeError(`shards must be a power of two from 1 to 256, not ${shards}`);
   }
   const slots = Math.max(8, ceilPow2(Math.ceil((Math.ceil(capacity / shards) * 2 * 4) / 3)));
@@ -206,9 +206,9 @@ export function locate4(
     const at = first + (i << 3);
     const meta = words[at + META4];
     if (meta === 0) return -1;
-    if (words[at + 2] === ports && words[at] === src && words[at + 1] === dst && ((meta ^ key) & KEY_MASK) === 0) {
-      return at;
-    }
+    // One branch for the whole key; XOR also makes it not matter whether a caller's word is signed.
+    const differs = (words[at + 2] ^ ports) | (words[at] ^ src) | (words[at + 1] ^ dst) | ((meta ^ key) & KEY_MASK);
+    if (differs === 0) return at;
     i = (i + 1) & mask;
   }
 }
@@ -237,19 +237,12 @@ export function locate6(
     const at = first + i * 20;
     const meta = words[at + META6];
     if (meta === 0) return -1;
-    if (
-      words[at + 8] === ports &&
-      words[at + 3] === s3 &&
-      words[at + 7] === d3 &&
-      words[at + 2] === s2 &&
-      words[at + 6] === d2 &&
-      words[at + 1] === s1 &&
-      words[at + 5] === d1 &&
-      words[at] === s0 &&
-      words[at + 4] === d0 &&
-      ((meta ^ key) & KEY_MASK) === 0
-    ) {
-      return at;
+    // The words that differ most often first: a slot is longer than a cache line.
+    const near = (words[at + 8] ^ ports) | (words[at + 7] ^ d3) | (words[at + 3] ^ s3) | ((meta ^ key) & KEY_MASK);
+    if (near === 0) {
+      const source = (words[at] ^ s0) | (words[at + 1] ^ s1) | (words[at + 2] ^ s2);
+      const destination = (words[at + 4] ^ d0) | (words[at + 5] ^ d1) | (words[at + 6] ^ d2);
+      if ((source | destination) === 0) return at;
     }
     i = (i + 1) & mask;
   }

@@ -132,7 +132,7 @@ export function ctFindHashed6(
 /**
  * Finds the direction that a packet belongs to.
  * @param zone the node, 0 to CT_ZONES - 1
- * @param src,dst,ports signed words, as the lanes of a burst hold them; ports = sport << 16 | dport
+ * @param src,dst,ports as the lanes of a burst hold them; ports = sport << 16 | dport
  * @param nowMs virtual time
  * @returns the slot, a word offset in `ct.words`; -1 if there is no living flow
  */
@@ -253,7 +253,7 @@ export function ctInsert4(
   words[at + 5] = xdst;
   words[at + 6] = xports;
   words[at + EXPIRY4] = expiryMs;
-  if (src === xdst && dst === xsrc && ports === replyPorts) return at;
+  if (((src ^ xdst) | (dst ^ xsrc) | (ports ^ replyPorts)) === 0) return at;
   const reply = freeSlot(ct, shard, replyHash);
   words[reply] = xdst;
   words[reply + 1] = xsrc;
@@ -311,9 +311,9 @@ export function ctInsert6(
   const at = freeSlot(ct, shard, hash);
   write6(ct.words, at, s0, s1, s2, s3, d0, d1, d2, d3, ports, meta);
   write6(ct.words, at + 10, xs0, xs1, xs2, xs3, xd0, xd1, xd2, xd3, xports, expiryMs);
-  const selfReverse =
-    s0 === xd0 && s1 === xd1 && s2 === xd2 && s3 === xd3 && d0 === xs0 && d1 === xs1 && d2 === xs2 && d3 === xs3;
-  if (selfReverse && ports === replyPorts) return at;
+  const source = (s0 ^ xd0) | (s1 ^ xd1) | (s2 ^ xd2) | (s3 ^ xd3);
+  const destination = (d0 ^ xs0) | (d1 ^ xs1) | (d2 ^ xs2) | (d3 ^ xs3);
+  if ((source | destination | (ports ^ replyPorts)) === 0) return at;
   const reply = freeSlot(ct, shard, replyHash);
   write6(ct.words, reply, xd0, xd1, xd2, xd3, xs0, xs1, xs2, xs3, replyPorts, meta | CT_REPLY);
   write6(ct.words, reply + 10, d0, d1, d2, d3, s0, s1, s2, s3, swapPorts(ports), expiryMs);

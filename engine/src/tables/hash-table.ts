@@ -91,7 +91,7 @@ function tag5(k0: number, k1: number, k2: number, k3: number, k4: number): numbe
   return mix32(h | 0) | 1;
 }
 
-/** The row of a key of two words; -1 if it is not there. Key words are signed. */
+/** The row of a key of two words; -1 if it is not there. */
 export function hashFind2(t: HashTable, k0: number, k1: number): number {
   const words = t.words;
   const tag = tag2(k0, k1);
@@ -99,13 +99,14 @@ export function hashFind2(t: HashTable, k0: number, k1: number): number {
   for (;;) {
     const at = HEADER_WORDS + row * t.rowWords;
     const held = words[at];
-    if (held === tag && words[at + 1] === k0 && words[at + 2] === k1) return row;
+    // XOR: it must not matter whether a caller's word is signed.
+    if (held === tag && ((words[at + 1] ^ k0) | (words[at + 2] ^ k1)) === 0) return row;
     if (held === 0) return -1;
     row = (row + 1) & t.mask;
   }
 }
 
-/** The row of a key of five words (address words 0 to 3, port << 8 | proto); -1 if it is not there. Signed words. */
+/** The row of a key of five words (address words 0 to 3, port << 8 | proto); -1 if it is not there. */
 export function hashFind5(t: HashTable, k0: number, k1: number, k2: number, k3: number, k4: number): number {
   const words = t.words;
   const tag = tag5(k0, k1, k2, k3, k4);
@@ -113,15 +114,9 @@ export function hashFind5(t: HashTable, k0: number, k1: number, k2: number, k3: 
   for (;;) {
     const at = HEADER_WORDS + row * t.rowWords;
     const held = words[at];
-    if (
-      held === tag &&
-      words[at + 1] === k0 &&
-      words[at + 2] === k1 &&
-      words[at + 3] === k2 &&
-      words[at + 4] === k3 &&
-      words[at + 5] === k4
-    ) {
-      return row;
+    if (held === tag) {
+      const differs = (words[at + 1] ^ k0) | (words[at + 2] ^ k1) | (words[at + 3] ^ k2) | (words[at + 4] ^ k3);
+      if ((differs | (words[at + 5] ^ k4)) === 0) return row;
     }
     if (held === 0) return -1;
     row = (row + 1) & t.mask;
@@ -141,7 +136,7 @@ function takeRow(t: HashTable, tag: number): number {
 
 /** The row of a key, made with a value of zeros if it is not there; -1 if it is not there and the table is full. */
 export function hashInsert2(t: HashTable, k0: number, k1: number): number {
-  const found = hashFind2(t, k0 | 0, k1 | 0);
+  const found = hashFind2(t, k0, k1);
   if (found !== -1) return found;
   const row = takeRow(t, tag2(k0, k1));
   if (row === -1) return -1;
@@ -153,7 +148,7 @@ export function hashInsert2(t: HashTable, k0: number, k1: number): number {
 
 /** As `hashInsert2`, for five words. */
 export function hashInsert5(t: HashTable, k0: number, k1: number, k2: number, k3: number, k4: number): number {
-  const found = hashFind5(t, k0 | 0, k1 | 0, k2 | 0, k3 | 0, k4 | 0);
+  const found = hashFind5(t, k0, k1, k2, k3, k4);
   if (found !== -1) return found;
   const row = takeRow(t, tag5(k0, k1, k2, k3, k4));
   if (row === -1) return -1;
@@ -185,7 +180,7 @@ function freeRow(t: HashTable, row: number): void {
 
 /** Removes a key. 1 if it was there, else 0. */
 export function hashDelete2(t: HashTable, k0: number, k1: number): number {
-  const row = hashFind2(t, k0 | 0, k1 | 0);
+  const row = hashFind2(t, k0, k1);
   if (row === -1) return 0;
   freeRow(t, row);
   return 1;
@@ -193,7 +188,7 @@ export function hashDelete2(t: HashTable, k0: number, k1: number): number {
 
 /** As `hashDelete2`, for five words. */
 export function hashDelete5(t: HashTable, k0: number, k1: number, k2: number, k3: number, k4: number): number {
-  const row = hashFind5(t, k0 | 0, k1 | 0, k2 | 0, k3 | 0, k4 | 0);
+  const row = hashFind5(t, k0, k1, k2, k3, k4);
   if (row === -1) return 0;
   freeRow(t, row);
   return 1;

@@ -107,9 +107,13 @@ function baseNibbleAt(t: Lpm6, node: number, position: number): number {
 /** Leading bits that an address has in common with a node's base, 0 … 128. */
 function commonBits(t: Lpm6, node: number, a0: number, a1: number, a2: number, a3: number): number {
   const words = t.words;
-  if (a0 !== words[node]) return Math.clz32(a0 ^ words[node]);
-  if (a1 !== words[node + NODE_BASE1]) return 32 + Math.clz32(a1 ^ words[node + NODE_BASE1]);
-  if (a2 !== words[node + NODE_BASE1 + 1]) return 64 + Math.clz32(a2 ^ words[node + NODE_BASE1 + 1]);
+  // Per word as a 32-bit difference: it must not matter whether a caller's word is signed.
+  const x0 = a0 ^ words[node];
+  if (x0 !== 0) return Math.clz32(x0);
+  const x1 = a1 ^ words[node + NODE_BASE1];
+  if (x1 !== 0) return 32 + Math.clz32(x1);
+  const x2 = a2 ^ words[node + NODE_BASE1 + 1];
+  if (x2 !== 0) return 64 + Math.clz32(x2);
   return 96 + Math.clz32(a3 ^ words[node + NODE_BASE1 + 2]);
 }
 
@@ -164,7 +168,7 @@ export function lpm6Insert(
     }
     const position = (link & 31) << 2;
     const node = nodeOf(t, link);
-    const common = commonBits(t, node, a0 | 0, a1 | 0, a2 | 0, a3 | 0);
+    const common = commonBits(t, node, a0, a1, a2, a3);
     // Where the way to the target leaves the way to the node; both positions if it does not.
     const fork = common < Math.min(position, target) ? common & ~3 : Math.min(position, target);
     if (fork < position) {
@@ -200,7 +204,7 @@ export function lpm6Delete(t: Lpm6, a0: number, a1: number, a2: number, a3: numb
     const position = (link & 31) << 2;
     if (link === 0 || position > target) return 0;
     const node = nodeOf(t, link);
-    if (commonBits(t, node, a0 | 0, a1 | 0, a2 | 0, a3 | 0) < position) return 0;
+    if (commonBits(t, node, a0, a1, a2, a3) < position) return 0;
     if (position === target) {
       if (clearInNode(t, node, indexInNode(prefixLength, target, a0, a1, a2, a3)) === 0) return 0;
       break;

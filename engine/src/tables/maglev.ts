@@ -64,7 +64,7 @@ export function attachMaglev(buffer: SharedArrayBuffer): Maglev {
  * The size of a service's ring.
  * @param backends number of backends
  * @param wanted one of RING_SIZES to have it whatever the number of backends; 0 for the smallest that holds 100 entries a
- *   backend (the largest if none does), so that a backend that goes moves at most about 1 % of the others' flows
+ *   backend (the largest if none does), so that a backend that goes moves 1 to 2 % of the others' flows
  * @throws RangeError if `wanted` is not allowed
  */
 export function ringSize(backends: number, wanted: number): number {

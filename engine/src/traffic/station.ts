@@ -8,9 +8,9 @@
  * A frame's tag is `flow << 1 | side`, side 0 when the client sent it and 1 when the server, or a node on its behalf, did.
  */
 import type { Datapath } from '../programs/datapath.ts';
+import { type Burst, createBurst } from '../wire/burst.ts';
 import { SHARDS } from './shard.ts';
 import type { Traffic } from './stream.ts';
-import { type Burst, createBurst } from '../wire/burst.ts';
 
 /** What a station counts beside the datapath (lanes of `counts`). */
 /** Packet numbers taken, each a frame or a refused connect. */
@@ -27,7 +27,9 @@ export const STATION_BROKEN = 5;
 /** Digest of all ended frames: sums modulo 2^32 of two words each. */
 export const STATION_DIGEST_LOW = 6;
 export const STATION_DIGEST_HIGH = 7;
-export const STATION_COUNTS = 8;
+/** Breaths that the counts contain: what was published says how far it goes. */
+export const STATION_BREATHS = 8;
+export const STATION_COUNTS = 9;
 
 /** FIN and SHUTDOWN frames, and the ICMP errors that quote them, fit into small slots. */
 const CLOSING_SLOT_BYTES = 320;
@@ -58,7 +60,14 @@ export interface Station {
 /** One frame of so many is verified in full after it has ended. */
 export const VERIFY_EVERY = 4096;
 
-export function createStation(traffic: Traffic, dp: Datapath, worker: number, workers: number): Station {
+/** @param counts STATION_COUNTS lanes, zeroed */
+export function createStation(
+  traffic: Traffic,
+  dp: Datapath,
+  worker: number,
+  workers: number,
+  counts: Float64Array,
+): Station {
   const owner = new Uint8Array(SHARDS);
   for (let shard = 0; shard < SHARDS; shard++) owner[shard] = shard % workers;
   return {
@@ -71,7 +80,7 @@ export function createStation(traffic: Traffic, dp: Datapath, worker: number, wo
     closingCount: 0,
     settingUp: 0,
     timeMs: 0,
-    counts: new Float64Array(STATION_COUNTS),
+    counts,
     digestLow: 0,
     digestHigh: 0,
     untilVerify: VERIFY_EVERY,

@@ -10,7 +10,8 @@
  *
  * Guarantees: nothing outside the error's own packet is read or written, whatever the quote says of its length.
  * Refuses: what is not an ICMP error, a quote without its IP header and ports, a quote of the other family, a quote of
- * a later fragment (it names no flow). The quote's own checksums may be cut off; those that are there are updated.
+ * a later fragment (it names no flow). The quote's own checksums are updated where they are
+ * quoted in full.
  */
 
 import { type Burst, FRAG_FIRST, FRAG_LATER, FRAG_NONE } from './burst.ts';
@@ -51,6 +52,7 @@ import {
   REASON_INVALID_PACKET,
   REASON_UNKNOWN_L4,
 } from './reason.ts';
+import { rewriteIcmp4Id } from './rewrite.ts';
 import { getSctpChecksum, PROTO_SCTP, SCTP_BYTES, SCTP_CHECKSUM, setSctpChecksum } from './sctp.ts';
 import { PROTO_TCP, TCP_CHECKSUM } from './tcp.ts';
 import { getUdpChecksum, PROTO_UDP, setUdpChecksum, UDP_BYTES } from './udp.ts';
@@ -217,7 +219,7 @@ function translateQuoteL4(
   const view = b.view;
   const proto = walkProto(walk);
   const available = b.end[s] - l4;
-  if (!hasPorts(proto)) return translateQuoteIcmp(view, family, proto, l4, pseudo, inner);
+  if (!hasPorts(proto)) return translateQuoteIcmp(b, s, family, proto, l4, pseudo, inner);
   const oldPorts = view.getInt32(l4);
   const newPorts = (inner[TUPLE_SPORT] << 16) | (inner[TUPLE_DPORT] & 0xffff);
   const ports = delta32(oldPorts, newPorts);
@@ -241,20 +243,30 @@ function translateQuoteL4(
 }
 
 function translateQuoteIcmp(
-  view: DataView,
+  b: Burst,
+  s: number,
   family: number,
   proto: number,
   l4: number,
   pseudo: number,
   inner: Int32Array,
 ): number {
-  if (proto !== (family === 4 ? PROTO_ICMP : PROTO_ICMPV6)) return 0;
-  let delta = 0;
-  if (isQuery(family, proto, view, l4)) {
-    delta = delta16(view.getUint16(l4 + ICMP_ID), inner[TUPLE_SPORT]);
-    view.setUint16(l4 + ICMP_ID, inner[TUPLE_SPORT]);
+  const view = b.view;
+  const id = inner[TUPLE_SPORT];
+  if (family === 4) {
+    if (!isQuery(4, proto, view, l4)) return 0;
+    const old = view.getUint16(l4 + ICMP_ID);
+    const oldSum = view.getUint16(l4 + ICMP_CHECKSUM);
+    rewriteIcmp4Id(b, l4, b.end[s], id);
+    return delta16(old, id) + delta16(oldSum, view.getUint16(l4 + ICMP_CHECKSUM));
   }
-  return delta + replaceSum(view, l4 + ICMP_CHECKSUM, family === 4 ? delta : pseudo + delta);
+  if (proto !== PROTO_ICMPV6) return 0;
+  let delta = 0;
+  if (isQuery(6, proto, view, l4)) {
+    delta = delta16(view.getUint16(l4 + ICMP_ID), id);
+    view.setUint16(l4 + ICMP_ID, id);
+  }
+  return delta + replaceSum(view, l4 + ICMP_CHECKSUM, pseudo + delta);
 }
 
 /** Applies a delta to the checksum at `off`; returns what that changes for a checksum around it. */

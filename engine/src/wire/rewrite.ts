@@ -144,15 +144,7 @@ function rewriteIcmp(b: Burst, s: number, addressDelta: number, id: number): voi
   const type = b.info[s] >>> 8;
   if (b.family[s] === 4) {
     if (proto !== PROTO_ICMP || !hasIcmp4Identifier(type)) return;
-    const old = view.getUint16(l4 + ICMP_ID);
-    if (old === id) return;
-    let sum = updateChecksum16(view.getUint16(l4 + ICMP_CHECKSUM), old, id);
-    view.setUint16(l4 + ICMP_ID, id);
-    view.setUint16(l4 + ICMP_CHECKSUM, 0);
-    // Without a pseudo header a message may be all zeros, and then its checksum is -0 in truth: an echo reply with
-    // identifier and sequence 0 and an empty body. The update cannot know; one look at the message in 65,536 can.
-    if (sum === 0 && onesSum(b.bytes, l4, b.end[s] - l4, 0) === 0) sum = 0xffff;
-    view.setUint16(l4 + ICMP_CHECKSUM, sum);
+    rewriteIcmp4Id(b, l4, b.end[s], id);
   } else {
     if (proto !== PROTO_ICMPV6) return;
     let delta = addressDelta;
@@ -166,4 +158,18 @@ function rewriteIcmp(b: Burst, s: number, addressDelta: number, id: number): voi
   }
   b.sport[s] = id;
   b.dport[s] = id;
+}
+
+/** Gives the ICMPv4 query at `l4`, of which the bytes up to `end` are there, another identifier. */
+export function rewriteIcmp4Id(b: Burst, l4: number, end: number, id: number): void {
+  const view = b.view;
+  const old = view.getUint16(l4 + ICMP_ID);
+  if (old === id) return;
+  let sum = updateChecksum16(view.getUint16(l4 + ICMP_CHECKSUM), old, id);
+  view.setUint16(l4 + ICMP_ID, id);
+  view.setUint16(l4 + ICMP_CHECKSUM, 0);
+  // Without a pseudo header a message may be all zeros, and then its checksum is -0 in truth: an echo reply with
+  // identifier and sequence 0 and an empty body. The update cannot know; one look at the message in 65,536 can.
+  if (sum === 0 && onesSum(b.bytes, l4, end - l4, 0) === 0) sum = 0xffff;
+  view.setUint16(l4 + ICMP_CHECKSUM, sum);
 }

@@ -1,0 +1,191 @@
+/**
+ * Taking a datapath apart into shared buffers and numbers, and putting it together again in a thread.
+ *
+ * An *image* is what packets only read: topology and the tables of the mode. The *state* is what they write: connection
+ * tables, stamps, masquerade ports; it outlives a change of the image. Everything else of a datapath (counters, recorder,
+ * answers) belongs to the thread and is made there. Nothing is copied but views that are not shared yet.
+ */
+import type { Datapath, IptablesImage, Topology } from '../programs/datapath.ts';
+import { attachEbpfImage, type EbpfImageParts, ebpfImageParts } from '../programs/ebpf-image.ts';
+import { createActive } from '../programs/journey.ts';
+import { attachMasqueradePorts } from '../programs/masquerade.ts';
+import { attachAffinity } from '../tables/affinity.ts';
+import { attachConntrack } from '../tables/conntrack.ts';
+import { createEventRing } from '../tables/event-ring.ts';
+import { attachLpm4 } from '../tables/lpm4.ts';
+import { attachLpm6 } from '../tables/lpm6.ts';
+import type { RuleList } from '../tables/rule-list.ts';
+import { createBurst } from '../wire/burst.ts';
+
+/** A run records nothing; the ring is there because a datapath has one. */
+const RING_WORDS = 64;
+
+export interface TopologyParts {
+  readonly nodes: number;
+  readonly owners4: SharedArrayBuffer;
+  readonly owners6: SharedArrayBuffer;
+  readonly endpointNode: SharedArrayBuffer;
+  readonly endpointAddress4: SharedArrayBuffer;
+  readonly endpointAddress6: SharedArrayBuffer;
+  readonly nodeAddress4: SharedArrayBuffer;
+  readonly nodeAddress6: SharedArrayBuffer;
+}
+
+export interface RuleListParts {
+  readonly words: SharedArrayBuffer;
+  readonly chains: number;
+  readonly starts: SharedArrayBuffer;
+  readonly bases: SharedArrayBuffer;
+  readonly policies: SharedArrayBuffer;
+}
+
+/** Numbers as in the image, rule lists taken apart. */
+export interface IptablesParts extends Omit<IptablesImage, 'rules4' | 'rules6'> {
+  readonly rules4: RuleListParts;
+  readonly rules6: RuleListParts;
+}
+
+export interface ImageParts {
+  readonly mode: number;
+  readonly topology: TopologyParts;
+  readonly compiledNodes: SharedArrayBuffer;
+  readonly iptables: IptablesParts | null;
+  readonly ebpf: EbpfImageParts | null;
+}
+
+export interface StateParts {
+  readonly conntrack4: SharedArrayBuffer;
+  readonly conntrack6: SharedArrayBuffer;
+  readonly affinity: SharedArrayBuffer;
+  readonly ports: SharedArrayBuffer;
+}
+
+/** The image of a datapath, for another thread. */
+export function takeImage(dp: Datapath): ImageParts {
+  const { topology, iptables } = dp;
+  return {
+    mode: dp.mode,
+    topology: {
+      nodes: topology.nodes,
+      owners4: topology.owners4.buffer,
+      owners6: topology.owners6.buffer,
+      endpointNode: shared(topology.endpointNode),
+      endpointAddress4: shared(topology.endpointAddress4),
+      endpointAddress6: shared(topology.endpointAddress6),
+      nodeAddress4: shared(topology.nodeAddress4),
+      nodeAddress6: shared(topology.nodeAddress6),
+    },
+    compiledNodes: shared(dp.compiledNodes),
+    iptables: iptables && {
+      ...iptables,
+      rules4: takeRules(iptables.rules4),
+      rules6: takeRules(iptables.rules6),
+    },
+    ebpf: dp.ebpf && ebpfImageParts(dp.ebpf),
+  };
+}
+
+/** The connection state of a datapath, for another thread. */
+export function takeState(dp: Datapath): StateParts {
+  return {
+    conntrack4: dp.conntrack4.buffer,
+    conntrack6: dp.conntrack6.buffer,
+    affinity: dp.affinity.buffer,
+    ports: dp.ports.buffer,
+  };
+}
+
+/**
+ * Builds a thread's datapath.
+ * @param counters lanes of programs/count.ts, the thread's own
+ * @throws TypeError if a buffer does not hold what it should
+ */
+export function attachDatapath(image: ImageParts, state: StateParts, counters: Float64Array): Datapath {
+  return {
+    mode: image.mode,
+    topology: attachTopology(image.topology),
+    compiledNodes: new Int32Array(image.compiledNodes),
+    iptables: image.iptables && attachIptables(image.iptables),
+    ebpf: image.ebpf && attachEbpfImage(image.ebpf),
+    conntrack4: attachConntrack(state.conntrack4),
+    conntrack6: attachConntrack(state.conntrack6),
+    affinity: attachAffinity(state.affinity),
+    ports: attachMasqueradePorts(state.ports),
+    counters,
+    ring: createEventRing(RING_WORDS),
+    active: createActive(),
+    answers: createBurst(),
+    answerCount: 0,
+  };
+}
+
+/**
+ * The same connections, counters and scratch under another image of the same mode.
+ * @throws TypeError if the image is of another mode or a buffer does not hold what it should
+ */
+export function changeImage(dp: Datapath, image: ImageParts): Datapath {
+  if (image.mode !== dp.mode)
+    throw new TypeError(`a run in mode ${dp.mode} cannot take an image of mode ${image.mode}`);
+  return {
+    mode: dp.mode,
+    topology: attachTopology(image.topology),
+    compiledNodes: new Int32Array(image.compiledNodes),
+    iptables: image.iptables && attachIptables(image.iptables),
+    ebpf: image.ebpf && attachEbpfImage(image.ebpf),
+    conntrack4: dp.conntrack4,
+    conntrack6: dp.conntrack6,
+    affinity: dp.affinity,
+    ports: dp.ports,
+    counters: dp.counters,
+    ring: dp.ring,
+    active: dp.active,
+    answers: dp.answers,
+    answerCount: 0,
+  };
+}
+
+function attachTopology(parts: TopologyParts): Topology {
+  return {
+    nodes: parts.nodes,
+    owners4: attachLpm4(parts.owners4),
+    owners6: attachLpm6(parts.owners6),
+    endpointNode: new Int32Array(parts.endpointNode),
+    endpointAddress4: new Int32Array(parts.endpointAddress4),
+    endpointAddress6: new Int32Array(parts.endpointAddress6),
+    nodeAddress4: new Int32Array(parts.nodeAddress4),
+    nodeAddress6: new Int32Array(parts.nodeAddress6),
+  };
+}
+
+function attachIptables(parts: IptablesParts): IptablesImage {
+  return { ...parts, rules4: attachRules(parts.rules4), rules6: attachRules(parts.rules6) };
+}
+
+function takeRules(rules: RuleList): RuleListParts {
+  return {
+    words: shared(rules.words),
+    chains: rules.chains,
+    starts: shared(rules.starts),
+    bases: shared(rules.bases),
+    policies: shared(rules.policies),
+  };
+}
+
+function attachRules(parts: RuleListParts): RuleList {
+  return {
+    words: new Int32Array(parts.words),
+    chains: parts.chains,
+    starts: new Int32Array(parts.starts),
+    bases: new Int32Array(parts.bases),
+    policies: new Int32Array(parts.policies),
+  };
+}
+
+/** The buffer of a view if it is shared and whole, else a shared copy of what the view shows. */
+function shared(words: Int32Array): SharedArrayBuffer {
+  const { buffer } = words;
+  if (buffer instanceof SharedArrayBuffer && buffer.byteLength === words.byteLength) return buffer;
+  const copy = new SharedArrayBuffer(words.byteLength);
+  new Int32Array(copy).set(words);
+  return copy;
+}
