@@ -19,7 +19,9 @@ export function loadText(input: string | Record<string, string>, options: LoadOp
     return loadCluster(names.length === 1 ? [join(folder, names[0]!)] : [folder], options);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    throw new InputError(error.problems.map((problem) => ({ ...problem, file: problem.file.replace(`${folder}/`, '') })));
+    throw new InputError(
+      error.problems.map((problem) => ({ ...problem, file: problem.file.replace(`${folder}/`, '') })),
+    );
   } finally {
     rmSync(folder, { recursive: true });
   }

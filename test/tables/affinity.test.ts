@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  affinityClear,
   affinityFind,
   affinityMerge,
   affinityRefused,
@@ -106,6 +107,12 @@ describe('affinity', () => {
               expect(affinitySet(t, shard, op.id, ...op.address, op.value, nowMs)).toBe(expected);
               if (expected === -1) refused++;
             } else if (op.kind === 6) expect(affinityMerge(t)).toBe(oracle.merge());
+            else if (op.kind === 7 && op.value === 0) {
+              affinityClear(t);
+              oracle.merged = [];
+              oracle.pending = [];
+              refused = 0;
+            }
             const key = { id: op.id, address: op.address };
             for (const s of [shard, 0]) {
               expect(affinityFind(t, s, op.id, ...op.address, nowMs, op.timeoutMs)).toBe(

@@ -320,6 +320,10 @@ function run(ct: Conntrack, oracle: Oracle, operations: Operation[]): void {
         expect(flow.shard).toBe(shard);
         oracle.remove(flow);
       }
+    } else if (op.kind === 13 && op.amount < 40) {
+      ctClear(ct);
+      oracle.byTuple.clear();
+      oracle.flows.clear();
     } else if (op.kind > 12) {
       nowMs = (nowMs + op.amount) >>> 0;
     }

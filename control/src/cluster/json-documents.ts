@@ -5,6 +5,7 @@
 
 import { type SourcePlace, splitField } from '../model/origin.ts';
 import { type DocumentProblem, MAX_DEPTH, type ReadDocuments } from './document.ts';
+import { findJsonError } from './json-syntax.ts';
 import type { SourceText } from './source-text.ts';
 
 /** Reads a JSON text: one document. */
@@ -19,9 +20,8 @@ export function readJson(source: SourceText): ReadDocuments {
     value = JSON.parse(source.text);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    const position = /at position (\d+)/.exec(error.message);
-    const offset = position === null ? -1 : Number(position[1]);
-    refuse(offset, [], `is not JSON: ${error.message.replace(/ in JSON at position.*| \(line.*/, '')}`, undefined);
+    const { offset, message } = findJsonError(source.text);
+    refuse(offset, [], `is not JSON: ${message}`, undefined);
     return { documents: [], problems };
   }
   const tidy = new Tidy();

@@ -1,5 +1,6 @@
 /**
- * A datapath in the control thread: an image with connection state of its own, for probes, traces, replay, injection.
+ * A datapath in the control thread: an image with connection state of its own, for probes, traces, replay, injection,
+ * and for a run to take apart for its workers.
  */
 
 import { COUNTERS } from '@flatpath/engine/programs/count';
@@ -12,9 +13,8 @@ import type { EventRing } from '@flatpath/engine/tables/event-ring';
 import { createBurst } from '@flatpath/engine/wire/burst';
 import { engineMode, type Image } from './image.ts';
 
-/** One thread, all flows: a single shard. */
-const SHARDS = 1;
-const PENDING_STAMPS = 16;
+/** Clients that a shard can stamp between two ticks. */
+const PENDING_STAMPS = 256;
 /** xt_recent's ip_list_tot: addresses that one list remembers. */
 const RECENT_LIST_STAMPS = 100;
 const ANSWERS = 4;
@@ -22,18 +22,19 @@ const ANSWERS = 4;
 /**
  * @param flows connections that each family's conntrack holds before it is full
  * @param stamps clients that session affinity remembers
+ * @param shards 1 for a thread that owns all flows, 256 for a run's workers
  */
-export function attachDatapath(image: Image, flows: number, stamps: number, ring: EventRing): Datapath {
+export function attachDatapath(image: Image, flows: number, stamps: number, ring: EventRing, shards: number): Datapath {
   return {
     mode: engineMode(image.mode),
     topology: image.model.topology.tables,
     compiledNodes: image.compiledNodes,
     iptables: image.iptables,
     ebpf: image.ebpf,
-    conntrack4: createConntrack(4, flows, SHARDS),
-    conntrack6: createConntrack(6, flows, SHARDS),
-    affinity: makeAffinity(stamps, recentLists(image)),
-    ports: createMasqueradePorts(SHARDS),
+    conntrack4: createConntrack(4, flows, shards),
+    conntrack6: createConntrack(6, flows, shards),
+    affinity: makeAffinity(stamps, shards, recentLists(image)),
+    ports: createMasqueradePorts(shards),
     counters: new Float64Array(COUNTERS),
     ring,
     active: createActive(),
@@ -48,9 +49,9 @@ function recentLists(image: Image): number {
 }
 
 /** Stamps of `recent` lists have the kernel's limit per list; session affinity of the ebpf mode has none. */
-function makeAffinity(stamps: number, recentLists: number): Affinity {
+function makeAffinity(stamps: number, shards: number, recentLists: number): Affinity {
   const limit = recentLists > 0 ? RECENT_LIST_STAMPS : 0;
-  return createAffinity(stamps, SHARDS, PENDING_STAMPS, recentLists, limit);
+  return createAffinity(stamps, shards, Math.min(stamps, PENDING_STAMPS), recentLists, limit);
 }
 
 /** The same connections under another image. */

@@ -65,7 +65,7 @@ export class Injector {
     this.model = model;
     this.mode = mode;
     this.image = compileImage(model, mode, []);
-    this.datapath = attachDatapath(this.image, FLOWS, STAMPS, this.ring);
+    this.datapath = attachDatapath(this.image, FLOWS, STAMPS, this.ring, 1);
   }
 
   /**

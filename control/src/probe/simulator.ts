@@ -68,7 +68,7 @@ export class Simulator {
     this.mode = mode;
     const names = model.cluster.nodes.map((node) => node.metadata.name);
     this.image = compileImage(model, mode, names.length <= COMPILE_ALL_NODES ? names : []);
-    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring);
+    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring, 1);
   }
 
   /**
@@ -154,7 +154,7 @@ export class Simulator {
     if (this.image.compiledNodes[node] === 1) return;
     const name = this.model.cluster.nodes[node]!.metadata.name;
     this.image = compileImage(this.model, this.mode, [...this.image.nodes, name]);
-    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring);
+    this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring, 1);
   }
 }
 

@@ -23,7 +23,7 @@ import { isLoopbackDestination } from './route.ts';
 import { NAT_DESTINATION, VERDICT_REJECTED } from './verdict.ts';
 
 /**
- * Connects the flow in the lanes of a slot, before its frame is built. Lanes node, entry, endpoint, family, proto, src,
+ * Connects the flow in the lanes of a slot, before its frame is built; in another mode nothing happens. Lanes node, entry, endpoint, family, proto, src,
  * dst, sport, dport, shard, timeMs, choice and flowHash must be set; bytes are neither read nor written.
  *
  * On translation the destination lanes become the backend's and `nat` gets NAT_DESTINATION. A socket of the host that
@@ -37,7 +37,6 @@ export function connectSocket(dp: Datapath, b: Burst, s: number): number {
   const proto = b.proto[s];
   if (proto !== PROTO_TCP && proto !== PROTO_UDP) return 0;
   if (!isBalanced(image, b.entry[s])) return 0;
-  if (dp.ring.on) recordTuple(dp.ring, b, s);
   const nodePorts = b.entry[s] === ENTRY_HOST ? NODE_PORTS_LOOPBACK : NODE_PORTS_ANY;
   const frontend = findFrontend(dp, image, b, s, nodePorts);
   if (frontend < 0) return 0;

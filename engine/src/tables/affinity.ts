@@ -300,6 +300,16 @@ export function affinityMerge(t: Affinity): number {
   return total;
 }
 
+/** Forgets everything, pending and merged; takes time only for what is there. Only while no other thread uses the table. */
+export function affinityClear(t: Affinity): void {
+  const words = t.words;
+  for (let shard = 0; shard < t.shards; shard++) {
+    clearPending(t, shard);
+    words[HEADER_WORDS + shard * CONTROL_WORDS + CONTROL_REFUSED] = 0;
+  }
+  while (words[OLDEST_AT] !== 0) forget(t, words[OLDEST_AT]);
+}
+
 function applyInOrder(t: Affinity, total: number): void {
   const words = t.words;
   const rows = new Int32Array(total);

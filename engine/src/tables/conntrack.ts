@@ -383,9 +383,14 @@ export function ctSetFlags(ct: Conntrack, slot: number, peer: number, flags: num
   words[peer + ct.metaAt] |= flags & CT_FLOW_FLAGS;
 }
 
-/** Forgets everything. Only while no other thread uses the table. */
+/** Forgets everything; shards without flows cost nothing. Only while no other thread uses the table. */
 export function ctClear(ct: Conntrack): void {
-  ct.words.fill(0, ct.controlAt);
+  for (let shard = 0; shard < ct.shards; shard++) {
+    const control = ct.controlAt + shard * CONTROL_WORDS;
+    const first = ct.slotsAt + shard * ct.partitionWords;
+    if (ct.words[control + CONTROL_FLOWS] !== 0) ct.words.fill(0, first, first + ct.partitionWords);
+    ct.words.fill(0, control, control + CONTROL_WORDS);
+  }
 }
 
 // ---- reading ----------------------------------------------------------------------------------------------------

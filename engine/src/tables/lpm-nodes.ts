@@ -1,7 +1,8 @@
 /**
- * The trie under both longest-prefix-match tables: a root of 2^rootBits entries, then nodes of four address bits each.
- * Chains of nodes with one child are skipped: a node carries the address bits in front of it, and the finder compares
- * them. lpm4.ts and lpm6.ts hold what depends on the width of an address: comparing, descending, splitting.
+ * The memory of both longest-prefix-match tables. Whole addresses (/32, /128), most prefixes of a cluster and the longest
+ * of all, stand in a hash table that is asked first; all others in a trie: a root of 2^rootBits entries, then nodes of
+ * four address bits each. Chains of nodes with one child are skipped: a node carries the address bits in front of it, and
+ * the finder compares them. lpm4.ts and lpm6.ts hold what depends on the width of an address.
  *
  * Memory, in words:
  *
@@ -9,6 +10,8 @@
  *     root        2^rootBits entries of two words: best (value + 1 of the longest prefix of at most rootBits bits
  *                 that covers the entry, 0 = none) and link
  *     root heap   2^(rootBits + 1) words: value + 1 of the prefix of length l with bits b at (1 << l) + b
+ *     hosts       a power of two, at least twice the capacity, of slots: address (1 or 4 words), value + 1 (0 = free);
+ *                 linear probing, load at most one half; removing shifts the rest of the run back
  *     nodes       at bit position p, a multiple of 4, for the prefixes of p + 1 … p + 4 bits:
  *       +0        first word of the address bits in front of the node (in a free node: the next free node)
  *       +1        mask: bit i says that word i of this node holds a prefix
@@ -27,6 +30,7 @@ import {
   attachTable,
   CAPACITY_AT,
   COUNT_AT,
+  ceilPow2,
   createTable,
   HEADER_WORDS,
   KIND_LPM4,
@@ -43,6 +47,9 @@ export const NODE_LINKS = 32;
 export const NODE_WORDS4 = 48;
 export const NODE_WORDS6 = 52;
 
+const HOST_WORDS4 = 2;
+const HOST_WORDS6 = 5;
+
 /** Per nibble: the bits of a node's mask that cover it, all four lengths. */
 export const NIBBLE_PATHS = Int32Array.from(
   { length: 16 },
@@ -58,6 +65,12 @@ export interface LpmTrie {
   readonly nodeWords: number;
   readonly rootAt: number;
   readonly heapAt: number;
+  readonly hostsAt: number;
+  /** Words of a host slot: 2 or 5. */
+  readonly hostWords: number;
+  /** Host slots - 1, and 32 - log2 of them: a hash shifted right by it is the home slot. */
+  readonly hostMask: number;
+  readonly hostShift: number;
   /** Where node 0 would be: node n is at nodesAt + n * nodeWords. */
   readonly nodesAt: number;
 }
@@ -75,7 +88,9 @@ export function createTrie(kind: number, prefixCapacity: number, rootBits: numbe
   }
   const nodeWords = kind === KIND_LPM4 ? NODE_WORDS4 : NODE_WORDS6;
   const nodeCapacity = 2 * prefixCapacity;
-  const words = createTable(kind, prefixCapacity, 4 * 2 ** rootBits + nodeCapacity * nodeWords);
+  const hostSlots = ceilPow2(2 * prefixCapacity);
+  const hostWords = hostSlots * (kind === KIND_LPM4 ? HOST_WORDS4 : HOST_WORDS6);
+  const words = createTable(kind, prefixCapacity, 4 * 2 ** rootBits + hostWords + nodeCapacity * nodeWords);
   words[ROOT_BITS_AT] = rootBits;
   words[NODE_CAPACITY_AT] = nodeCapacity;
   return attachTrie(kind, words.buffer);
@@ -90,7 +105,10 @@ export function attachTrie(kind: number, buffer: SharedArrayBuffer): LpmTrie {
   const rootBits = words[ROOT_BITS_AT];
   const nodeWords = kind === KIND_LPM4 ? NODE_WORDS4 : NODE_WORDS6;
   const heapAt = HEADER_WORDS + 2 * 2 ** rootBits;
-  const firstNode = heapAt + 2 * 2 ** rootBits;
+  const hostWords = kind === KIND_LPM4 ? HOST_WORDS4 : HOST_WORDS6;
+  const hostsAt = heapAt + 2 * 2 ** rootBits;
+  const hostSlots = ceilPow2(2 * words[CAPACITY_AT]);
+  const firstNode = hostsAt + hostSlots * hostWords;
   if (words.length !== firstNode + words[NODE_CAPACITY_AT] * nodeWords) {
     throw new TypeError(`a prefix table of ${rootBits} root bits has not ${words.length} words`);
   }
@@ -102,6 +120,10 @@ export function attachTrie(kind: number, buffer: SharedArrayBuffer): LpmTrie {
     nodeWords,
     rootAt: HEADER_WORDS,
     heapAt,
+    hostsAt,
+    hostWords,
+    hostMask: hostSlots - 1,
+    hostShift: 32 - Math.log2(hostSlots),
     nodesAt: firstNode - nodeWords,
   };
 }
@@ -213,6 +235,32 @@ function spreadInRoot(t: LpmTrie, length: number, bits: number): void {
     while (index > 1 && words[t.heapAt + index] === 0) index >>= 1;
     words[t.rootAt + 2 * entry] = words[t.heapAt + index];
   }
+}
+
+/** Counts one prefix more. 1 if it fits, 0 if the table is full. */
+export function countPrefix(t: LpmTrie): number {
+  if (hasRoom(t) === 0) return 0;
+  t.words[COUNT_AT]++;
+  return 1;
+}
+
+/**
+ * Frees a host slot and moves back what then stands too far from its home.
+ * @param homeOf the home slot of the address at a position
+ */
+export function freeHost(t: LpmTrie, slot: number, homeOf: (t: LpmTrie, at: number) => number): void {
+  const words = t.words;
+  const valueAt = t.hostWords - 1;
+  let hole = slot;
+  for (let next = (slot + 1) & t.hostMask; ; next = (next + 1) & t.hostMask) {
+    const at = t.hostsAt + next * t.hostWords;
+    if (words[at + valueAt] === 0) break;
+    if (((next - homeOf(t, at)) & t.hostMask) < ((next - hole) & t.hostMask)) continue;
+    words.copyWithin(t.hostsAt + hole * t.hostWords, at, at + t.hostWords);
+    hole = next;
+  }
+  words.fill(0, t.hostsAt + hole * t.hostWords, t.hostsAt + (hole + 1) * t.hostWords);
+  words[COUNT_AT]--;
 }
 
 /**

@@ -1,15 +1,19 @@
 /**
  * Longest-prefix match for IPv6: address -> value. The twin of lpm4.ts for addresses of four host-order words.
  *
- * Memory and invariants: lpm-nodes.ts. A lookup takes at most (128 - rootBits) / 4 steps below the root, and in a
- * cluster's address plan four to six: bits that all prefixes of a branch share cost nothing.
+ * Memory and invariants: lpm-nodes.ts. A lookup asks the hosts (/128) first; where the address is none it takes at most
+ * (128 - rootBits) / 4 steps below the root, and in a cluster's address plan one to three: bits that all prefixes of a
+ * branch share cost nothing.
  */
+import { mix32 } from './hash.ts';
 import {
   attachTrie,
   checkPrefix,
   clearInNode,
   clearInRoot,
+  countPrefix,
   createTrie,
+  freeHost,
   hasRoom,
   type LpmTrie,
   NIBBLE_PATHS,
@@ -31,7 +35,7 @@ export type Lpm6 = LpmTrie;
 
 /**
  * Makes an empty table.
- * @param prefixCapacity most prefixes, from 1 on; about 420 bytes each, used as they come
+ * @param prefixCapacity most prefixes, from 1 on; about 500 bytes each, touched only as they come
  * @param rootBits 4, 8, 12 or 16: the root takes 16 * 2^rootBits bytes
  * @throws RangeError for other values
  */
@@ -51,9 +55,32 @@ function wordOf(i: number, a0: number, a1: number, a2: number, a3: number): numb
   return i === 0 ? a0 : i === 1 ? a1 : i === 2 ? a2 : a3;
 }
 
+function homeSlot(t: Lpm6, a0: number, a1: number, a2: number, a3: number): number {
+  const upper = (Math.imul(a0, 0x9e3779b1) + Math.imul(a1, 0x2545f491) + Math.imul(a2, 0x1b56c4e9)) | 0;
+  return mix32(((upper ^ (upper >>> 15)) + Math.imul(a3, 0x85ebca77)) | 0) >>> t.hostShift;
+}
+
+function homeOfHost(t: Lpm6, at: number): number {
+  return homeSlot(t, t.words[at], t.words[at + 1], t.words[at + 2], t.words[at + 3]);
+}
+
+/** The host slot of an address, or the free one where it belongs. */
+function hostSlot(t: Lpm6, a0: number, a1: number, a2: number, a3: number): number {
+  const words = t.words;
+  let slot = homeSlot(t, a0, a1, a2, a3);
+  for (;;) {
+    const at = t.hostsAt + slot * 5;
+    const differs = (words[at + 3] ^ a3) | (words[at + 2] ^ a2) | (words[at + 1] ^ a1) | (words[at] ^ a0);
+    if (differs === 0 || words[at + 4] === 0) return slot;
+    slot = (slot + 1) & t.hostMask;
+  }
+}
+
 /** The value of the longest prefix that covers the address; -1 if none does. */
 export function lpm6Find(t: Lpm6, a0: number, a1: number, a2: number, a3: number): number {
   const words = t.words;
+  const host = t.hostsAt + hostSlot(t, a0, a1, a2, a3) * 5;
+  if (words[host + 4] !== 0) return (words[host + 4] - 1) | 0;
   const entry = t.rootAt + ((a0 >>> t.rootShift) << 1);
   let best = words[entry];
   let link = words[entry + 1];
@@ -157,6 +184,16 @@ export function lpm6Insert(
   checkPrefix(prefixLength, 128, value);
   if (prefixLength <= t.rootBits) return setInRoot(t, prefixLength, rootBitsOf(a0, prefixLength), value);
   const words = t.words;
+  if (prefixLength === 128) {
+    const at = t.hostsAt + hostSlot(t, a0, a1, a2, a3) * 5;
+    if (words[at + 4] === 0 && countPrefix(t) === 0) return -1;
+    words[at] = a0;
+    words[at + 1] = a1;
+    words[at + 2] = a2;
+    words[at + 3] = a3;
+    words[at + 4] = value + 1;
+    return 0;
+  }
   const target = (prefixLength - 1) & ~3;
   let linkAt = t.rootAt + 2 * rootBitsOf(a0, t.rootBits) + 1;
   for (;;) {
@@ -196,6 +233,12 @@ export function lpm6Delete(t: Lpm6, a0: number, a1: number, a2: number, a3: numb
   checkPrefix(prefixLength, 128, 0);
   if (prefixLength <= t.rootBits) return clearInRoot(t, prefixLength, rootBitsOf(a0, prefixLength));
   const words = t.words;
+  if (prefixLength === 128) {
+    const slot = hostSlot(t, a0, a1, a2, a3);
+    if (words[t.hostsAt + slot * 5 + 4] === 0) return 0;
+    freeHost(t, slot, homeOfHost);
+    return 1;
+  }
   const target = (prefixLength - 1) & ~3;
   let parentAt = 0;
   let linkAt = t.rootAt + 2 * rootBitsOf(a0, t.rootBits) + 1;

@@ -306,7 +306,7 @@ function clientTcp(
       writeTcpReply(st, b, s, to, stream, 0, ackSeq, 0, TCP_RST);
       return 1;
     }
-    if (which === FLOW_OPENING) stand(st, stream, flow, line, ackSeq, seq + 1);
+    if (which === FLOW_OPENING) stand(st, b.timeMs[s], stream, flow, line, ackSeq, seq + 1);
     writeTcpReply(st, b, s, to, stream, 0, ackSeq, seq + 1, TCP_ACK);
     return 1;
   }
@@ -334,7 +334,8 @@ function clientSctp(
       writeSctpReply(st, b, s, to, stream, 0, SCTP_COOKIE_ECHO, tag, clientTag(hash), 0);
       return 1;
     case SCTP_COOKIE_ACK:
-      if (which === FLOW_OPENING) stand(st, stream, flow, line, initialSequence(hash, 0), initialSequence(hash, 1));
+      if (which === FLOW_OPENING)
+        stand(st, b.timeMs[s], stream, flow, line, initialSequence(hash, 0), initialSequence(hash, 1));
       return 0;
     case SCTP_SHUTDOWN_ACK:
       writeSctpReply(st, b, s, to, stream, 0, SCTP_SHUTDOWN_COMPLETE, tag, 0, 0);
@@ -343,10 +344,19 @@ function clientSctp(
   return 0;
 }
 
-/** The connection being opened stands from now on; the one that stood is closed. */
-function stand(st: Station, stream: number, flow: number, line: number, seq: number, ackSeq: number): void {
+/** The connection being opened stands from now on; the one that stood is closed, at the time of the frame that says so. */
+function stand(
+  st: Station,
+  timeMs: number,
+  stream: number,
+  flow: number,
+  line: number,
+  seq: number,
+  ackSeq: number,
+): void {
   const words = st.traffic.flows.words;
   if (words[line + FLOW_STATE] !== 0 && st.closingCount < st.closing.slots) {
+    st.timeMs = timeMs;
     writeClosing(st, st.closing, st.closingCount++, stream, flow);
   }
   for (let i = 0; i <= CONNECTION_PORTS; i++) words[line + FLOW_STANDING + i] = words[line + FLOW_OPENING + i];
