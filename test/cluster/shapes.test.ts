@@ -40,7 +40,7 @@ describe('Helm output', () => {
     const pod = cluster.pods.find(({ metadata }) => metadata.ownerReferences !== undefined)!;
     const podAt = (field: string): string => describeOrigin(originOf(pod, field)).replace(fixture(''), '');
     expect(podAt('spec.containers[0].ports[1].containerPort')).toBe(
-      'Deployment shop/release-cart spec.template.spec.containers[0].ports[1].containerPort (helm.yaml:72)',
+      'Deployment shop/release-cart spec.template.spec.containers[0].ports[1].containerPort (helm.yaml:71)',
     );
     expect(podAt('metadata.labels["app.kubernetes.io/name"]')).toMatch(
       /^Deployment shop\/release-cart spec\.template\.metadata\.labels\["app\.kubernetes\.io\/name"\] \(helm\.yaml:5\d\)$/,
@@ -83,7 +83,7 @@ describe('a dump of kubectl get -A -o yaml', () => {
 
   it('keeps the lines of a List’s items', () => {
     const { line } = originOf(cluster.endpointSlices[0]!, 'endpoints[0].addresses[0]');
-    expect(line).toBe(169);
+    expect(line).toBe(183);
   });
 
   it('gets one warning where it has Pods but no EndpointSlices, NetworkPolicies or Nodes', () => {
@@ -95,9 +95,9 @@ describe('a dump of kubectl get -A -o yaml', () => {
     const list = (items: string): string => `apiVersion: v1\nkind: List\nitems:\n${items}`;
     const pod = '- {apiVersion: v1, kind: Pod, metadata: {name: a, uid: x}}\n';
     expect(warningsOf(loadText(list(pod)))).toEqual([warning]);
-    expect(warningsOf(loadText(list(`${pod}- {apiVersion: v1, kind: Node, metadata: {name: n}}\n`)))).toEqual([]);
+    expect(warningsOf(loadText(list(`${pod}- {apiVersion: v1, kind: Node, metadata: {name: n1}}\n`)))).toEqual([]);
     const policy =
-      '- {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n}, spec: {podSelector: {}}}\n';
+      '- {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: np}, spec: {podSelector: {}}}\n';
     expect(warningsOf(loadText(list(pod + policy)))).toEqual([]);
     // Pods that somebody wrote are no dump.
     expect(warningsOf(loadText('{apiVersion: v1, kind: Pod, metadata: {name: a}}'))).toEqual([]);

@@ -5,19 +5,28 @@
  * families. Services are the test's own; `webSlices` makes the slices of one over the web pods.
  */
 import { loadCluster } from '../../control/src/cluster/load.ts';
-import { attachDatapath } from '../../control/src/compile/attach.ts';
 import { compileImage, type Image, modelCluster } from '../../control/src/compile/image.ts';
 import { type Family, parseAddress, type Words } from '../../control/src/model/address.ts';
 import { type DatapathInput, resolveDatapath } from '../../control/src/model/datapath.ts';
-import { countOf } from '../../engine/src/programs/count.ts';
-import type { Datapath } from '../../engine/src/programs/datapath.ts';
+import { COUNTERS, countOf } from '../../engine/src/programs/count.ts';
+import { type Datapath, MODE_EBPF } from '../../engine/src/programs/datapath.ts';
 import { connectSocket } from '../../engine/src/programs/ebpf-socket.ts';
-import { runBurst } from '../../engine/src/programs/journey.ts';
+import { createActive, runBurst } from '../../engine/src/programs/journey.ts';
+import { createMasqueradePorts } from '../../engine/src/programs/masquerade.ts';
 import { VERDICT_NAMES } from '../../engine/src/programs/verdict.ts';
+import { createAffinity } from '../../engine/src/tables/affinity.ts';
+import { createConntrack } from '../../engine/src/tables/conntrack.ts';
 import { createEventRing, type EventRing } from '../../engine/src/tables/event-ring.ts';
 import { formatEndpoint } from '../../engine/src/wire/address.ts';
 import { buildFrame, type FrameFields, type L4Fields } from '../../engine/src/wire/build.ts';
-import { type Burst, createBurst, ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK, frameOffset } from '../../engine/src/wire/burst.ts';
+import {
+  type Burst,
+  createBurst,
+  ENTRY_HOST,
+  ENTRY_POD,
+  ENTRY_UPLINK,
+  frameOffset,
+} from '../../engine/src/wire/burst.ts';
 import { verifyFrame } from '../../engine/src/wire/checksum.ts';
 import { reasonName } from '../../engine/src/wire/reason.ts';
 import { initChunk } from '../../engine/src/wire/sctp-chunk.ts';
@@ -106,7 +115,11 @@ export interface BackendParts {
 }
 
 /** Slices of a Service over pods, one a family. */
-export function slices(name: string, ports: readonly PortParts[], backends: readonly (string | BackendParts)[]): object[] {
+export function slices(
+  name: string,
+  ports: readonly PortParts[],
+  backends: readonly (string | BackendParts)[],
+): object[] {
   return (['IPv4', 'IPv6'] as const).map((addressType, family) => ({
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
@@ -118,9 +131,18 @@ export function slices(name: string, ports: readonly PortParts[], backends: read
     addressType,
     ports: ports.map(({ name: portName = '', port, protocol = 'TCP' }) => ({ name: portName, port, protocol })),
     endpoints: backends.map((entry) => {
-      const { pod: podName, conditions, hints } = typeof entry === 'string' ? { pod: entry, conditions: {}, hints: undefined } : entry;
+      const {
+        pod: podName,
+        conditions,
+        hints,
+      } = typeof entry === 'string' ? { pod: entry, conditions: {}, hints: undefined } : entry;
       const { node: nodeName, ips } = POD_ADDRESSES[podName]!;
-      return { addresses: [ips[family]], nodeName, conditions: conditions ?? {}, ...(hints === undefined ? {} : { hints }) };
+      return {
+        addresses: [ips[family]],
+        nodeName,
+        conditions: conditions ?? {},
+        ...(hints === undefined ? {} : { hints }),
+      };
     }),
   }));
 }
@@ -138,7 +160,23 @@ export function makeWorld(objects: readonly object[], options: WorldOptions = {}
   const model = modelCluster(cluster, resolveDatapath(options.datapath));
   const image = compileImage(model, 'ebpf', options.nodes ?? NODES);
   const ring = createEventRing(4096);
-  const dp = attachDatapath(image, options.flows ?? 1024, 1024, ring);
+  const flows = options.flows ?? 1024;
+  const dp: Datapath = {
+    mode: MODE_EBPF,
+    topology: model.topology.tables,
+    compiledNodes: image.compiledNodes,
+    iptables: null,
+    ebpf: image.ebpf,
+    conntrack4: createConntrack(4, flows, 1),
+    conntrack6: createConntrack(6, flows, 1),
+    affinity: createAffinity(1024, 1, 1024, 0, 0),
+    ports: createMasqueradePorts(1),
+    counters: new Float64Array(COUNTERS),
+    ring,
+    active: createActive(),
+    answers: createBurst(4),
+    answerCount: 0,
+  };
   const pods = new Map(model.topology.endpoints.map((endpoint, i) => [endpoint.pod.metadata.name, i]));
   return { image, dp, burst: createBurst(4), ring, pods };
 }
@@ -317,7 +355,7 @@ function l4Of(packet: Packet): L4Fields {
   const { sport = 40_000, dport = 80, protocol = 'tcp', flags = TCP_SYN } = packet;
   if (protocol === 'tcp') return { protocol, sport, dport, flags };
   if (protocol === 'udp') return { protocol, sport, dport };
-  return { protocol, sport, dport, chunks: [initChunk({ initiateTag: 1, initialTsn: 1 })] };
+  return { protocol, sport, dport, chunks: [initChunk('init', 1, 65_536, 10, 10, 1)] };
 }
 
 function putFrame(b: Burst, frame: Uint8Array): void {

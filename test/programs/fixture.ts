@@ -142,7 +142,7 @@ export function send(dp: Datapath, entry: Entry, ...frames: (FrameFields | Uint8
     b.endpoint[s] = entry.pod?.index ?? -1;
     b.shard[s] = entry.shard ?? 0;
     b.timeMs[s] = entry.timeMs ?? 0;
-    b.flowHash[s] = entry.flowHash ?? 0x1234567;
+    b.flowHash[s] = ((entry.flowHash ?? 0x1234567) + Math.imul(s, 0x9e3779b1)) | 0;
     b.choice[s] = entry.choice ?? -1;
     b.tag[s] = s;
   });
@@ -178,7 +178,7 @@ export function readOutcome(b: Burst, s: number): Outcome {
 }
 
 /** A frame between two addresses of one family. */
-export function frame(from: Address, to: Address, l4: L4Fields, payload = new Uint8Array(0)): FrameFields {
+export function frame(from: Address, to: Address, l4: L4Fields, payload: Uint8Array = new Uint8Array(0)): FrameFields {
   if (isFour(from)) return { ip: { family: 4, src: words(from), dst: words(to), id: 7 }, l4, payload };
   return { ip: { family: 6, src: words(from), dst: words(to) }, l4, payload };
 }

@@ -334,7 +334,7 @@ describe('the rule interpreter', () => {
           expect(dp.counters[COUNT_RULES]).toBe(oracle.walked);
         },
       ),
-      runs(2000),
+      runs(600),
     );
   });
 

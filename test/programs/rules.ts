@@ -26,6 +26,7 @@ import {
   TARGET_MASQUERADE,
   TARGET_REJECT,
   TARGET_RETURN,
+  TARGET_SNAT,
 } from '../../engine/src/tables/rule-list.ts';
 import { type Address, isFour, words } from './addresses.ts';
 
@@ -91,6 +92,8 @@ export const dnat = (to: Address, port: number, ...matches: Match[]) =>
   rule(TARGET_DNAT, [...words(to), port, port], null, matches);
 export const masquerade = (flags = MASQUERADE_RANDOM_FULLY, ...matches: Match[]) =>
   rule(TARGET_MASQUERADE, [flags], null, matches);
+export const snat = (to: Address, first: number, last: number, ...matches: Match[]) =>
+  rule(TARGET_SNAT, [...words(to), first, last], null, matches);
 export const notrack = (target: number, ...matches: Match[]) => rule(target, [], null, matches);
 
 export interface Base {

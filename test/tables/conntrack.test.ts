@@ -47,7 +47,6 @@ import {
   ctZone,
 } from '../../engine/src/tables/conntrack.ts';
 import { ctSweep } from '../../engine/src/tables/conntrack-aging.ts';
-import { hashTuple4 } from '../../engine/src/tables/hash.ts';
 import { runs } from './runs.ts';
 
 type Address = readonly [number, number, number, number];
@@ -349,7 +348,7 @@ describe('conntrack against a Map', () => {
           run(ct, new Oracle(ct.limit), operations);
         },
       ),
-      runs(300),
+      runs(120),
     );
   });
 
@@ -363,7 +362,7 @@ describe('conntrack against a Map', () => {
           operations.map((op) => ({ ...op, zone: 1, proto: 6 })),
         );
       }),
-      runs(100),
+      runs(40),
     );
   });
 
@@ -453,68 +452,5 @@ describe('conntrack', () => {
   it('refuses impossible shapes', () => {
     expect(() => createConntrack(5, 16, 1)).toThrow('family must be 4 or 6, not 5');
     for (const shards of [0, 3, 512, 1.5]) expect(() => createConntrack(4, 16, shards)).toThrow(RangeError);
-  });
-});
-
-/** Mean distance of a slot from its home, in slots. */
-function displacement(ct: Conntrack): number {
-  let sum = 0;
-  let used = 0;
-  for (let i = 0; i <= ct.mask; i++) {
-    const at = ct.slotsAt + i * ct.slotWords;
-    if (ct.words[at + ct.metaAt] === 0) continue;
-    const t = readTuple(ct, at);
-    const home =
-      (ct.family === 4
-        ? ctHash4(ctZone(ct, at), ctProto(ct, at), t.src[0], t.dst[0], t.ports)
-        : ctHash6(ctZone(ct, at), ctProto(ct, at), ...t.src, ...t.dst, t.ports)) & ct.mask;
-    sum += (i - home) & ct.mask;
-    used++;
-  }
-  return sum / used;
-}
-
-describe('the hash of conntrack', () => {
-  const flows = 4096;
-  // 8192 of 16384 slots: a random function has a mean displacement of 0.5.
-  const patterns: Record<string, (n: number) => [zone: number, src: number, dst: number, ports: number]> = {
-    'source ports in sequence': (n) => [0, 0x0a000001, 0x0a600001, ((1024 + n) << 16) | 80],
-    'destination ports in sequence': (n) => [0, 0x0a000001, 0x0a600001, (40000 << 16) | n],
-    'sources in sequence': (n) => [0, 0x0a000000 + n, 0x0a600001, (40000 << 16) | 80],
-    'source subnets': (n) => [0, 0x0a000001 + (n << 8), 0x0a600001, (40000 << 16) | 80],
-    'sources and ports': (n) => [0, 0x0a000000 + (n & 63), 0x0a600001, ((32768 + (n >> 6)) << 16) | 80],
-    'sources and destinations': (n) => [0, 0x0a000000 + (n & 63), 0x0a600000 + (n >> 6), (40000 << 16) | 80],
-    zones: (n) => [n, 0x0a000001, 0x0a600001, (40000 << 16) | 80],
-    'ports that are equal modulo 256': (n) => [0, 0x0a000001 + (n >> 8), 0x0a600001, ((n & 255) << 24) | 80],
-  };
-  for (const [pattern, make] of Object.entries(patterns)) {
-    for (const family of [4, 6]) {
-      it(`spreads ${pattern} (IPv${family})`, () => {
-        const ct = createConntrack(family, 6144, 1);
-        expect(ct.mask).toBe(16383);
-        for (let n = 0; n < flows; n++) {
-          const [zone, src, dst, ports] = make(n);
-          const prefix = [0xfd00 << 16, 0x10 << 16, 0] as const;
-          const key: Tuple =
-            family === 4
-              ? { src: [src, 0, 0, 0], dst: [dst, 0, 0, 0], ports }
-              : { src: [...prefix, src], dst: [...prefix, dst], ports };
-          insert(ct, { shard: 0, zone, proto: 6, key, x: key, state: 0, flags: 0, expiry: [1, 1] }, 0);
-        }
-        expect(ctFlows(ct, 0)).toBe(flows);
-        expect(displacement(ct)).toBeLessThan(0.65);
-      });
-    }
-  }
-
-  it('does not follow the hash that chose the shard', () => {
-    const ct = createConntrack(4, 6144, 1);
-    for (let n = 0; ctFlows(ct, 0) < flows; n++) {
-      const src = 0x0a000000 + (n >> 14);
-      const ports = ((n & 16383) << 16) | 80;
-      if ((hashTuple4(1, src, 0x0a600001, ports, 6) & 255) !== 7) continue;
-      ctInsert4(ct, 0, 0, 6, src, 0x0a600001, ports, src, 0x0a600001, ports, 0, 0, 1, 0);
-    }
-    expect(displacement(ct)).toBeLessThan(0.65);
   });
 });

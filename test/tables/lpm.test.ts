@@ -141,13 +141,13 @@ describe.each([
           expect(table.count()).toBe(0);
         },
       ),
-      runs(200),
+      runs(120),
     );
   });
 
   it('never runs out of nodes before prefixes', () => {
     const next = words(7);
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 8; round++) {
       const capacity = 64;
       const table = make(capacity, 8);
       const held: { address: Address; length: number; value: number }[] = [];

@@ -1,13 +1,12 @@
 /** `flatpath trace`: one packet's story. Exit 0 when it arrives on every branch, 1 when it does not. */
 import { type Command, Option } from 'commander';
+import type { ClusterModel } from '../compile/image.ts';
+import { formatStory } from '../explain/story-text.ts';
+import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
 import type { Connection } from '../probe/connection.ts';
 import { resolveConnection } from '../probe/connection.ts';
 import { summarizeBranches } from '../probe/suite.ts';
-import { type Branch, Simulator } from '../probe/simulator.ts';
-import { formatStory } from '../explain/story-text.ts';
-import { type Story, tellStory } from '../explain/story.ts';
-import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
-import type { ClusterModel } from '../compile/image.ts';
+import { type Trace, traceConnection, traceReport } from '../probe/trace-report.ts';
 import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
 import { EXIT_NO, EXIT_OK } from './exit.ts';
 import { formatSideBySide } from './side-by-side.ts';
@@ -21,17 +20,6 @@ interface TraceOptions extends ClusterOptions {
   readonly node?: string;
   readonly json?: boolean;
 }
-
-/** A connection's answer in one mode, and the story of its first branch. */
-interface Trace {
-  readonly mode: Mode;
-  readonly simulator: Simulator;
-  readonly branches: readonly Branch[];
-  readonly stories: readonly Story[];
-}
-
-/** Branches whose whole story goes into `--json`. */
-const MAX_STORIES = 100;
 
 export function addTrace(program: Command): void {
   addClusterOptions(program.command('trace'))
@@ -55,8 +43,11 @@ function trace(options: TraceOptions): number {
   const model = loadModel(options, [options.from, options.to]);
   const connection = resolveConnection(model, options);
   const modes = readModes(options.mode ?? defaultMode(model));
-  const traces = modes.map((mode) => traceMode(model, mode, connection));
-  process.stdout.write(`${options.json ? toJson(options, traces) : toText(options, connection, traces)}\n`);
+  const traces = modes.map((mode) => traceConnection(model, mode, connection));
+  const text = options.json
+    ? JSON.stringify(traceReport(options, traces), null, 2)
+    : toText(options, connection, traces);
+  process.stdout.write(`${text}\n`);
   const arrived = traces.every(({ branches }) =>
     branches.every((branch) => branch.verdict === 'delivered' || branch.verdict === 'forwarded'),
   );
@@ -67,35 +58,6 @@ function trace(options: TraceOptions): number {
 function defaultMode(model: ClusterModel): Mode {
   const own = model.cluster.defaults.modes?.[0];
   return own !== undefined && BUILT_MODES.includes(own) ? own : 'iptables';
-}
-
-function traceMode(model: ClusterModel, mode: Mode, connection: Connection): Trace {
-  const simulator = new Simulator(model, mode);
-  const branches = simulator.probe(connection, true);
-  const stories = branches.slice(0, MAX_STORIES).map((branch) => tellStory(simulator.image, branch.events));
-  return { mode, simulator, branches, stories };
-}
-
-function toJson(options: TraceOptions, traces: readonly Trace[]): string {
-  const answer = {
-    version: 1,
-    from: options.from,
-    to: options.to,
-    traces: traces.map(({ mode, simulator, branches, stories }) => ({
-      mode,
-      ...summarizeBranches(branches),
-      branches: branches.map((branch, i) => ({
-        verdict: branch.verdict,
-        reason: branch.reason,
-        translated: branch.translated,
-        masquerade: branch.masquerade,
-        backend: branch.backend,
-        deliveredTo: simulator.describeTarget(branch),
-        hops: stories[i]?.hops ?? null,
-      })),
-    })),
-  };
-  return JSON.stringify(answer, null, 2);
 }
 
 function toText(options: TraceOptions, connection: Connection, traces: readonly Trace[]): string {
@@ -117,7 +79,8 @@ function describeTrace({ simulator, branches, stories }: Trace): string[] {
   if (branches.length > 1 || summary.backends.length > 0) {
     lines.push(`${branches.length} possible ${branches.length === 1 ? 'path' : 'paths'}:`);
     for (const branch of branches) {
-      const end = simulator.describeTarget(branch) ?? `${branch.verdict}${branch.reason === 'none' ? '' : ` (${branch.reason})`}`;
+      const end =
+        simulator.describeTarget(branch) ?? `${branch.verdict}${branch.reason === 'none' ? '' : ` (${branch.reason})`}`;
       lines.push(`  ${branch.backend ?? branch.target.address.text}  ${end}`);
     }
   }

@@ -19,7 +19,7 @@ export function findJsonError(text: string): { offset: number; message: string }
     at = SPACE.lastIndex;
     if (at >= text.length) return { offset: at, message: `the text ends where ${wanted} should be` };
     const token = readToken(text, at);
-    const next = token === '' ? null : accept(token, wanted, open);
+    const next: Wanted | null = token === '' ? null : accept(token, wanted, open);
     if (next === null) return { offset: at, message: `${JSON.stringify(text[at])} where ${wanted} should be` };
     wanted = next;
     at += token.length;

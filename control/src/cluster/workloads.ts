@@ -111,8 +111,9 @@ function makerOf(
 function makeReplicas(maker: PodMaker, replicas: number, labels: Record<string, string>): PodGroup {
   const { namespace } = maker.owner.metadata;
   const pods: Pod[] = [];
+  const suffixes = new Set<string>();
   for (let i = 0; i < replicas; i++) {
-    const suffix = nameHash(`${maker.ownerKind}/${namespace}/${maker.ownerName}/${i}`, 5);
+    const suffix = drawSuffix(`${maker.ownerKind}/${namespace}/${maker.ownerName}/${i}`, suffixes);
     pods.push(makePod(maker, `${maker.ownerName}-${suffix}`, labels));
   }
   return { owner: maker.owner, pods };
@@ -133,12 +134,21 @@ function makeDaemonPods(set: DaemonSet, nodes: readonly Node[], nodesGiven: bool
   // Made nodes have no labels of the user's: a selector that none of them can satisfy says nothing about them.
   if (fitting.length === 0 && !nodesGiven) fitting = [...nodes];
   const { namespace, name } = set.metadata;
+  const suffixes = new Set<string>();
   return fitting.map((node) => {
-    const suffix = nameHash(`DaemonSet/${namespace}/${name}/${node.metadata.name}`, 5);
+    const suffix = drawSuffix(`DaemonSet/${namespace}/${name}/${node.metadata.name}`, suffixes);
     const pod = makePod(maker, `${name}-${suffix}`, {});
     pod.spec.nodeName = node.metadata.name;
     return pod;
   });
+}
+
+/** Five letters that no other pod of the workload has: among some thousand pods two names do draw the same. */
+function drawSuffix(key: string, taken: Set<string>): string {
+  let suffix = nameHash(key, 5);
+  for (let again = 1; taken.has(suffix); again++) suffix = nameHash(`${key}#${again}`, 5);
+  taken.add(suffix);
+  return suffix;
 }
 
 function makePod(maker: PodMaker, name: string, labels: Record<string, string>): Pod {

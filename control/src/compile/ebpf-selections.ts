@@ -77,21 +77,21 @@ export class Selections {
       if (number === undefined) continue;
       const list = selectEndpoints(port, { name: NOBODY.name, zone })[policy];
       byZone.set(zone, list);
-      if (!isSameList(list, usual)) this.override(set, zoneKey(number), list, SEL_BY_ZONE);
+      if (!isSameList(list, usual)) this.override(set, zoneKey(number), list, hasRing, SEL_BY_ZONE);
     }
     for (const name of namedNodes(port, policy)) {
       const node = this.nodes.get(name);
       if (node === undefined) continue;
       const list = selectEndpoints(port, node)[policy];
-      if (!isSameList(list, byZone.get(node.zone) ?? usual)) this.override(set, node.index, list, SEL_BY_NODE);
+      if (!isSameList(list, byZone.get(node.zone) ?? usual)) this.override(set, node.index, list, hasRing, SEL_BY_NODE);
     }
     return set;
   }
 
-  private override(set: number, node: number, list: readonly ServiceEndpoint[], bit: number): void {
+  private override(set: number, node: number, list: readonly ServiceEndpoint[], hasRing: boolean, bit: number): void {
     const own = this.selections[set]!;
     own.differs |= bit;
-    this.overrides.push({ set, node, selection: this.addSelection(own.port, own.policy, list, own.hasRing) });
+    this.overrides.push({ set, node, selection: this.addSelection(own.port, own.policy, list, hasRing) });
   }
 
   private addSelection(

@@ -19,7 +19,10 @@ import { type CompiledEbpf, compileEbpf } from './ebpf.ts';
 import { type CompiledRules, compileIptables } from './iptables.ts';
 import { type ClusterTopology, compileTopology } from './topology.ts';
 
-/** net.netfilter.nf_conntrack_max as kube-proxy sets it: 32,768 a core, at least 131,072 (FACTS §1.5). */
+/**
+ * net.netfilter.nf_conntrack_max of a node as kube-proxy sets it: 32,768 a core, at least 131,072 (kube-proxy
+ * configuration conntrack.maxPerCore and conntrack.min).
+ */
 const CONNTRACK_MAX = 131_072;
 
 /** A cluster and a configuration, ready to be compiled for a mode: the same for all of them. */
@@ -89,7 +92,7 @@ export function compileImage(model: ClusterModel, mode: Mode, nodes: readonly st
         iptables: {
           rules4: rules4.rules,
           rules6: rules6.rules,
-          conntrackMax: CONNTRACK_MAX,
+          conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length),
           routeLocalnet: model.config.kubeProxy.localhostNodePorts,
           recentLists: Math.max(rules4.recentLists, rules6.recentLists),
         },

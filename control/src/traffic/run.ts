@@ -37,7 +37,10 @@ const COMPILE_ALL_NODES = 64;
 const STAMPS = 65_536;
 /** Each node that a packet crosses has an entry of its own, and new flows come before old ones have timed out. */
 const ENTRIES_PER_FLOW = 4;
-const LEAST_FLOWS = 65_536;
+/** Cilium's TCP connection map (FACTS §1.6). */
+const CT_MAP_FLOWS = 524_288;
+/** More would take gigabytes: 64 bytes a flow in IPv4, 160 in IPv6, and headroom. */
+const MOST_FLOWS = 1 << 22;
 const RING_WORDS = 64;
 
 export interface TrafficRun {
@@ -86,9 +89,8 @@ export interface RunReport {
 /** @throws ReferenceError naming what the engine refuses of the streams */
 export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec, workers: number): TrafficRun {
   const nodes = reachedNodes(model, spec);
-  const flows = Math.max(LEAST_FLOWS, ENTRIES_PER_FLOW * spec.streams.reduce((sum, stream) => sum + stream.flows, 0));
-  const ring = createEventRing(RING_WORDS);
-  const datapath = attachDatapath(compileImage(model, mode, nodes), flows, STAMPS, ring, SHARDS);
+  const image = compileImage(model, mode, nodes);
+  const datapath = attachDatapath(image, tableFlows(image, spec), STAMPS, createEventRing(RING_WORDS), SHARDS);
   let traffic: ReturnType<typeof compileStreams>;
   try {
     traffic = compileStreams(spec);
@@ -105,6 +107,13 @@ export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec,
     handle,
     publish: (changed) => handle.swapImage(partsOf(compileImage(changed, mode, reachedNodes(changed, spec)))),
   };
+}
+
+/** Flows that the connection tables hold: with netfilter what its sysctl says, else the map's size. */
+function tableFlows(image: Image, spec: TrafficSpec): number {
+  const wanted = ENTRIES_PER_FLOW * spec.streams.reduce((sum, stream) => sum + stream.flows, 0);
+  const real = image.iptables?.conntrackMax ?? CT_MAP_FLOWS;
+  return Math.min(Math.max(wanted, real), MOST_FLOWS);
 }
 
 function partsOf(image: Image): ReturnType<typeof takeImage> {

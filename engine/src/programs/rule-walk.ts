@@ -78,6 +78,8 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
   const starts = rules.starts;
   const stack = dp.ports.scratch.stack;
   const row = b.node[s] * rules.chains;
+  // The cheap test of the commonest first match; a list of the other family has no such rule.
+  const plainDst4 = b.family[s] === 4 ? PLAIN_DST4 : -1;
   const dst0 = b.dst0[s];
   const dst3 = b.dst3[s];
   let r = starts[row + chain];
@@ -97,7 +99,7 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
     const m = r + words[r + 2];
     if (m < end) {
       const op = words[m];
-      if (op === PLAIN_DST4) {
+      if (op === plainDst4) {
         if ((dst0 & words[m + 2]) !== words[m + 1] || !holdRest(dp, b, s, words, m + 3, end, words[r + 3])) {
           r = end;
           continue;

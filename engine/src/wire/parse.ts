@@ -101,6 +101,7 @@ function parseIpv4(burst: Burst, slot: number, l3: number, limit: number): numbe
     if (offset + total > MAX_DATAGRAM) return refuse(burst, slot, l3, -REASON_INVALID_PACKET);
     frag = offset === 0 ? FRAG_FIRST : FRAG_LATER;
   }
+  const proto = (w2 >>> 16) & 255;
   burst.src0[slot] = src;
   burst.src1[slot] = 0;
   burst.src2[slot] = 0;
@@ -109,7 +110,13 @@ function parseIpv4(burst: Burst, slot: number, l3: number, limit: number): numbe
   burst.dst1[slot] = 0;
   burst.dst2[slot] = 0;
   burst.dst3[slot] = 0;
-  return parseL4(burst, slot, 4, l3, l4, end, (w2 >>> 16) & 255, frag);
+  burst.family[slot] = 4;
+  burst.l3[slot] = l3;
+  burst.l4[slot] = l4;
+  burst.end[slot] = end;
+  burst.proto[slot] = proto;
+  burst.frag[slot] = frag;
+  return parseL4(burst, slot, 4, proto, frag, l4, end);
 }
 
 function parseIpv6(burst: Burst, slot: number, l3: number, limit: number): number {
@@ -139,7 +146,13 @@ function parseIpv6(burst: Burst, slot: number, l3: number, limit: number): numbe
   burst.dst1[slot] = view.getInt32(l3 + 28);
   burst.dst2[slot] = view.getInt32(l3 + 32);
   burst.dst3[slot] = view.getInt32(l3 + 36);
-  return parseL4(burst, slot, 6, l3, l4, end, proto, frag);
+  burst.family[slot] = 6;
+  burst.l3[slot] = l3;
+  burst.l4[slot] = l4;
+  burst.end[slot] = end;
+  burst.proto[slot] = proto;
+  burst.frag[slot] = frag;
+  return parseL4(burst, slot, 6, proto, frag, l4, end);
 }
 
 /** RFC 8200 §4.5: only the last fragment's length may be odd to 8, and no datagram grows beyond 65,535 bytes. */
@@ -154,18 +167,11 @@ function parseL4(
   burst: Burst,
   slot: number,
   family: number,
-  l3: number,
-  l4: number,
-  end: number,
   proto: number,
   frag: number,
+  l4: number,
+  end: number,
 ): number {
-  burst.family[slot] = family;
-  burst.l3[slot] = l3;
-  burst.l4[slot] = l4;
-  burst.end[slot] = end;
-  burst.proto[slot] = proto;
-  burst.frag[slot] = frag;
   const view = burst.view;
   const available = end - l4;
   let ports = 0;

@@ -20,7 +20,7 @@ import type { Traffic } from '../traffic/stream.ts';
 import { adoptedByTick, announceImage, createCrew, giveOrder, ORDER_LEAVE, ORDER_STOP, oldestEpoch } from './crew.ts';
 import { breathAt, planRun } from './plan.ts';
 import { type ImageMessage, type ResidentMessage, type ResidentTask, TOTALS } from './resident.ts';
-import type { ImageParts, StateParts } from './transfer.ts';
+import { checkImage, type ImageParts, type StateParts } from './transfer.ts';
 
 /** A run gives up after so many deaths: whatever kills its workers will go on doing so. */
 const MOST_DEATHS = 32;
@@ -96,12 +96,14 @@ function threadFile(): string {
 /**
  * Starts a run.
  * @param workers threads, 1 to 256
- * @throws RangeError for another number of workers or too many packets
+ * @throws RangeError for another number of workers or too many packets, TypeError for an image that no thread could take up
  */
 export function startRun(spec: RunSpec, workers: number): RunHandle {
   if (!Number.isInteger(workers) || workers < 1 || workers > SHARDS) {
     throw new RangeError(`workers must be 1 to ${SHARDS}, not ${workers}`);
   }
+  checkImage(spec.image);
+  for (const update of spec.updates) checkImage(update.image);
   const plan = planRun(spec.traffic);
   const crew = createCrew(workers, plan.totalBreaths);
   const setupCounts = createCounters(TOTALS, workers);
@@ -235,6 +237,7 @@ export function startRun(spec: RunSpec, workers: number): RunHandle {
     },
     swapImage(image) {
       if (image.mode !== spec.image.mode) throw new RangeError('a run keeps its mode');
+      checkImage(image);
       if (finished) return Promise.resolve();
       epoch++;
       images.set(epoch, image);

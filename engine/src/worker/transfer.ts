@@ -5,7 +5,7 @@
  * tables, stamps, masquerade ports; it outlives a change of the image. Everything else of a datapath (counters, recorder,
  * answers) belongs to the thread and is made there. Nothing is copied but views that are not shared yet.
  */
-import type { Datapath, IptablesImage, Topology } from '../programs/datapath.ts';
+import { type Datapath, type IptablesImage, MODE_EBPF, MODE_IPTABLES, type Topology } from '../programs/datapath.ts';
 import { attachEbpfImage, type EbpfImageParts, ebpfImageParts } from '../programs/ebpf-image.ts';
 import { createActive } from '../programs/journey.ts';
 import { attachMasqueradePorts } from '../programs/masquerade.ts';
@@ -117,6 +117,17 @@ export function attachDatapath(image: ImageParts, state: StateParts, counters: F
     answers: createBurst(),
     answerCount: 0,
   };
+}
+
+/**
+ * Checks what a thread would find out only when it takes the image up.
+ * @throws TypeError if a buffer does not hold its table, or the tables of the image's mode are missing
+ */
+export function checkImage(image: ImageParts): void {
+  attachTopology(image.topology);
+  if (image.mode === MODE_IPTABLES && image.iptables === null) throw new TypeError('an iptables image has no rules');
+  if (image.mode === MODE_EBPF && image.ebpf === null) throw new TypeError('an ebpf image has no maps');
+  if (image.ebpf !== null) attachEbpfImage(image.ebpf);
 }
 
 /**
