@@ -61,7 +61,8 @@ function checkControlFile(file) {
 
 function importsOf(file) {
   const text = readFileSync(join(root, file), 'utf8');
-  return [...text.matchAll(/^(?:import|export)\b[^'"]*?['"]([^'"]+)['"]/gms)].map((match) => match[1]);
+  const statements = /^(?:import|export)\s+(?:type\s+)?(?:[\w*\s{},$]+?\s+from\s+)?'([^']+)'/gm;
+  return [...text.matchAll(statements)].map((match) => match[1]);
 }
 
 function listFiles(folder) {

@@ -17,9 +17,10 @@ import {
   type ModelledObject,
 } from '../cluster/kinds.ts';
 import { readInput } from '../cluster/load.ts';
+import { InputError } from '../cluster/problem.ts';
 import type { ObjectStore } from '../cluster/store.ts';
 import { describeOrigin, originOf } from '../model/origin.ts';
-import { allObjects, type LiveCluster, objectKey } from './live-cluster.ts';
+import { allObjects, type Edit, type LiveCluster, objectKey } from './live-cluster.ts';
 import { invalid, problemCauses, StatusError } from './status.ts';
 
 interface Params {
@@ -154,24 +155,24 @@ class Resource {
 
   async create(request: ResourceRequest, reply: FastifyReply): Promise<object> {
     const { namespace, name } = placeOf(request);
-    const draftOf = this.readBody(request.body, namespace, name);
-    await this.cluster.change({
+    const read = this.readBody(request.body, namespace, name);
+    await this.change(read.name, {
       dryRun: request.query.dryRun === 'All',
       objects: (draft) => {
-        if (draft.get(this.kind, namespace, draftOf.name) !== undefined) throw this.exists(draftOf.name);
-        draft.putAll(draftOf.store);
-        return [objectKey(this.kind, namespace, draftOf.name)];
+        if (draft.get(this.kind, namespace, read.name) !== undefined) throw this.exists(read.name);
+        draft.putAll(read.store);
+        return [objectKey(this.kind, namespace, read.name)];
       },
     });
     reply.code(201);
-    return this.written(namespace, draftOf);
+    return this.written(namespace, read);
   }
 
   async replace(request: ResourceRequest, reply: FastifyReply): Promise<object> {
     const { namespace, name } = placeOf(request);
     const read = this.readBody(request.body, namespace, name);
     let isNew = false;
-    await this.cluster.change({
+    await this.change(name, {
       dryRun: request.query.dryRun === 'All',
       objects: (draft) => {
         isNew = draft.get(this.kind, namespace, name) === undefined;
@@ -189,7 +190,7 @@ class Resource {
     const found = this.cluster.find(this.kind, namespace, name);
     if (found === undefined) throw this.notFound(name);
     const answer = this.present(found);
-    await this.cluster.change({
+    await this.change(name, {
       dryRun: request.query.dryRun === 'All',
       objects: (draft) => {
         const content = this.kind === 'Namespace' ? deleteContent(draft, name) : [];
@@ -199,6 +200,16 @@ class Resource {
       },
     });
     return answer;
+  }
+
+  /** A change whose conflicts are told as this object's. */
+  private async change(name: string, edit: Edit): Promise<void> {
+    try {
+      await this.cluster.change(edit);
+    } catch (error) {
+      if (error instanceof InputError) throw invalid(problemCauses(error.problems), this.details(name));
+      throw error;
+    }
   }
 
   /** The object as it stands after a change; after a dry run as it was read. */

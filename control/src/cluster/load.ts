@@ -169,7 +169,12 @@ class InputReader implements ReadInput {
       return;
     }
     this.#reportFields(result.problems, describeValue(value), number, place);
-    if (result.status === 'object') this.store.put(result.tagged);
+    if (isHelmTest(value)) {
+      const line = place?.locate('metadata.annotations').line;
+      const message = 'is left out: a Helm test exists only while `helm test` runs';
+      const field = 'metadata.annotations';
+      this.warnings.push({ ...this.#at('warning', number), object: describeValue(value), field, message, line });
+    } else if (result.status === 'object') this.store.put(result.tagged);
     else this.store.putUnmodelled(result.other);
   }
 
@@ -232,6 +237,19 @@ function fillItemKind(item: unknown, list: List): void {
   if (list.itemKind === '' || typeof item !== 'object' || item === null) return;
   if (!Object.hasOwn(item, 'kind')) Reflect.set(item, 'kind', list.itemKind);
   if (!Object.hasOwn(item, 'apiVersion')) Reflect.set(item, 'apiVersion', list.apiVersion);
+}
+
+/**
+ * True for a test hook of a chart. Charts give it the labels of the release, so taken for a pod of the release it would
+ * be an endpoint of the Services that it tests.
+ */
+function isHelmTest(value: unknown): boolean {
+  let part: unknown = value;
+  for (const key of ['metadata', 'annotations', 'helm.sh/hook']) {
+    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, key)) return false;
+    part = Reflect.get(part, key);
+  }
+  return typeof part === 'string' && part.split(',').some((hook) => /^test(-success|-failure)?$/.test(hook.trim()));
 }
 
 /** Names the object (perhaps an item of a list) around a path in a document, and the path inside that object. */

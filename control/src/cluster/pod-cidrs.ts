@@ -32,6 +32,8 @@ export class PodCidrAllocator {
   readonly #ranges: readonly { readonly prefix: Prefix; readonly blockLength: number }[];
   readonly #used: Prefix[];
   readonly #taken: readonly TakenAddress[];
+  /** Longest block that a range had no room for: nothing is ever given back, so it need not be looked for again. */
+  readonly #full = new Map<Prefix, number>();
 
   /**
    * @param configured the cluster CIDRs that the user set, or empty
@@ -72,12 +74,13 @@ export class PodCidrAllocator {
     if (own !== null) return this.#use(own);
     for (const { prefix, blockLength } of this.#ranges) {
       const length = this.#lengthFor(blockLength, pods);
-      if (length < prefix.length) continue;
+      if (length < prefix.length || length <= (this.#full.get(prefix) ?? -1)) continue;
       const blocks = 2 ** Math.min(32, length - prefix.length);
       for (let step = 0; step < blocks; step++) {
         const block = makePrefix(this.#family, blockWords(prefix, length, (number + step) % blocks), length);
         if (this.#isFree(block, node)) return this.#use(block);
       }
+      this.#full.set(prefix, length);
     }
     return null;
   }

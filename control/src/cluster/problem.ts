@@ -5,7 +5,7 @@
  */
 
 import type { KubernetesObject } from '../model/metadata.ts';
-import { originOf, placeOf } from '../model/origin.ts';
+import { originOf } from '../model/origin.ts';
 
 export interface Problem {
   readonly severity: 'error' | 'warning';
@@ -74,7 +74,7 @@ export class ProblemList {
     const problem: Problem = {
       severity,
       file: origin.file ?? '',
-      document: placeOf(object)?.document ?? 0,
+      document: origin.document ?? 0,
       object: describeObject({
         apiVersion: '',
         kind: origin.kind,

@@ -9,6 +9,7 @@
 
 import {
   Composer,
+  type CST,
   type Document,
   isAlias,
   isMap,
@@ -19,47 +20,114 @@ import {
   type Pair,
   type ParsedNode,
   Parser,
-  parseDocument,
   type YAMLMap,
 } from 'yaml';
 import type { SourcePlace } from '../model/origin.ts';
-import { splitField } from '../model/origin.ts';
 import { type DocumentProblem, type InputDocument, MAX_DEPTH, notePlainWord, type ReadDocuments } from './document.ts';
-import type { SourceText } from './source-text.ts';
+import { SourceText } from './source-text.ts';
+import { type ListText, splitList } from './yaml-list.ts';
+import { findNode, OPTIONS, offsetOf, pathAt, placeOfNode, YamlPlace } from './yaml-place.ts';
 
 /** Values that the aliases of one file may expand to. A Helm chart's anchors need some hundreds. */
 export const MAX_EXPANDED = 100_000;
-/** Lexical tokens of one file; a dump of 64 MiB has about 12 million, and each costs some hundred bytes of memory. */
-const MAX_TOKENS = 16_000_000;
-
-const OPTIONS = {
-  version: '1.2',
-  schema: 'core',
-  merge: true,
-  prettyErrors: false,
-  // Duplicates are found in our own walk: the library compares every key with every other.
-  uniqueKeys: false,
-  keepSourceTokens: false,
-} as const;
+/**
+ * Lexical tokens of one document, or of one item of a `kind: List`. Each costs some 600 bytes until its document has
+ * been read, so this is about 1 GB; a document of so many tokens is larger than 5 MiB.
+ */
+const MAX_TOKENS = 2_000_000;
 
 /** Reads all documents of a YAML text. Empty documents count in the numbering but are left out. */
 export function readYaml(source: SourceText): ReadDocuments {
+  const budget = { expanded: 0 };
+  const list = splitList(source.text);
+  return (list === null ? null : readList(source, list, budget)) ?? readAll(source, budget);
+}
+
+interface Budget {
+  expanded: number;
+}
+
+function readAll(source: SourceText, budget: Budget): ReadDocuments {
   const documents: InputDocument[] = [];
   const problems: DocumentProblem[] = [];
   let number = 0;
-  const budget = { expanded: 0 };
-  try {
-    for (const document of composeDocuments(source.text)) {
-      number++;
-      readDocument(document, number, source, budget, documents, problems);
-    }
-  } catch (error) {
-    if (!(error instanceof TooMuch) && !(error instanceof RangeError)) throw error;
-    const offset = error instanceof TooMuch ? error.offset : -1;
-    const message = error instanceof TooMuch ? error.message : `is nested deeper than ${MAX_DEPTH} levels`;
-    problems.push({ document: number + 1, offset, path: [], message, value: undefined });
-  }
+  const broken = forEachDocument(source.text, (document) => {
+    number++;
+    const read = readDocument(document, budget);
+    for (const problem of read.problems) problems.push({ ...problem, document: number, value: read.value });
+    if (read.problems.length > 0 || read.value === undefined || document.contents === null) return;
+    const { contents } = document;
+    const place = number;
+    documents.push({
+      number: place,
+      value: read.value,
+      placeOf: (path) => placeOfNode(source, place, read.walk.nodeAt(contents, path)),
+    });
+  });
+  if (broken !== null) problems.push({ ...broken, document: number + 1, path: [], value: undefined });
   return { documents, problems };
+}
+
+/**
+ * Reads a `kind: List` item by item, so that a dump of a whole cluster never stands in memory as a tree of nodes.
+ * Answers null where the items cannot be read apart: an alias may mean an anchor in another item.
+ */
+function readList(source: SourceText, list: ListText, budget: Budget): ReadDocuments | null {
+  const head = readAll(new SourceText(source.file, list.around), { expanded: 0 });
+  const value = head.documents[0]?.value;
+  if (head.problems.length > 0 || typeof value !== 'object' || value === null) return null;
+  const items: unknown[] = [];
+  const ranges: { start: number; end: number }[] = [];
+  const problems: DocumentProblem[] = [];
+  for (const { start, end } of list.items) {
+    const path = ['items', items.length];
+    let isSplit = true;
+    const broken = forEachDocument(source.text.slice(start, end), (document) => {
+      const read = readDocument(document, budget);
+      const item = isSeq(document.contents) ? document.contents.items[0] : undefined;
+      isSplit &&= isSeq(document.contents) && document.contents.items.length === 1 && !read.walk.missesAnchor;
+      const range = isScalar(item) || isMap(item) || isSeq(item) || isAlias(item) ? item.range : undefined;
+      ranges.push({ start: start + (range?.[0] ?? 0), end: start + (range?.[1] ?? 0) });
+      items.push(Array.isArray(read.value) ? read.value[0] : undefined);
+      for (const problem of read.problems) {
+        const offset = problem.offset < 0 ? -1 : problem.offset + start;
+        problems.push({
+          ...problem,
+          offset,
+          path: [...path, ...problem.path.slice(1)],
+          document: 1,
+          value: { ...value, items },
+        });
+      }
+    });
+    if (broken !== null) {
+      const offset = broken.offset < 0 ? start : broken.offset + start;
+      problems.push({ ...broken, offset, path, document: 1, value: undefined });
+      break;
+    }
+    if (!isSplit || items.length !== ranges.length || items.length !== Number(path[1]) + 1) return null;
+  }
+  if (problems.length > 0) return { documents: [], problems };
+  const placeOf = (path: readonly (string | number)[]): SourcePlace => {
+    const range = path[0] === 'items' && typeof path[1] === 'number' ? ranges[path[1]] : undefined;
+    return new YamlPlace(source, 1, range?.start ?? 0, range?.end ?? source.text.length);
+  };
+  return { documents: [{ number: 1, value: { ...value, items }, placeOf }], problems };
+}
+
+/** Calls `use` for every document; answers what stopped the reading, if anything did. */
+function forEachDocument(
+  text: string,
+  use: (document: Document.Parsed) => void,
+): { offset: number; message: string } | null {
+  try {
+    for (const document of composeDocuments(text)) use(document);
+    return null;
+  } catch (error) {
+    if (error instanceof TooMuch) return { offset: error.offset, message: error.message };
+    if (error instanceof RangeError) return { offset: -1, message: `is nested deeper than ${MAX_DEPTH} levels` };
+    throw error;
+  }
 }
 
 /** The text is larger or deeper than any honest manifest. */
@@ -77,56 +145,62 @@ function* composeDocuments(text: string): Generator<Document.Parsed> {
   const parser = new Parser();
   const composer = new Composer(OPTIONS);
   let tokens = 0;
+  const next = function* (token: CST.Token): Generator<Document.Parsed> {
+    for (const document of composer.next(token)) {
+      tokens = 0;
+      yield document;
+    }
+  };
   for (const lexeme of new Lexer().lex(text)) {
-    if (++tokens > MAX_TOKENS) throw new TooMuch(`has more than ${MAX_TOKENS} YAML tokens; write it as JSON`, -1);
+    if (++tokens > MAX_TOKENS)
+      throw new TooMuch(
+        `is one document of more than ${MAX_TOKENS} YAML tokens; write it as JSON, or as several documents`,
+        -1,
+      );
     // A level of a collection is at most two entries of the parser's stack.
     if (parser.stack.length > 2 * MAX_DEPTH + 4) {
       throw new TooMuch(`is nested deeper than ${MAX_DEPTH} levels`, parser.offset);
     }
-    for (const token of parser.next(lexeme)) yield* composer.next(token);
+    for (const token of parser.next(lexeme)) yield* next(token);
   }
-  for (const token of parser.end()) yield* composer.next(token);
+  for (const token of parser.end()) yield* next(token);
   yield* composer.end(false, text.length);
 }
 
-function readDocument(
-  document: Document.Parsed,
-  number: number,
-  source: SourceText,
-  budget: { expanded: number },
-  documents: InputDocument[],
-  problems: DocumentProblem[],
-): void {
-  const contents = document.contents;
+interface ReadDocument {
+  readonly value: unknown;
+  readonly walk: Walk;
+  readonly problems: readonly {
+    readonly offset: number;
+    readonly path: (string | number)[];
+    readonly message: string;
+  }[];
+}
+
+function readDocument(document: Document.Parsed, budget: Budget): ReadDocument {
+  const { contents } = document;
   const walk = new Walk(budget);
   const value = contents === null ? undefined : walk.read(contents, undefined, 0);
-  for (const error of document.errors) {
-    const path = contents === null ? [] : pathAt(contents, error.pos[0]);
-    const message = `is not YAML: ${error.message}`;
-    problems.push({ document: number, offset: error.pos[0], path, message, value });
-  }
-  for (const { offset, path, message } of walk.problems) {
-    problems.push({ document: number, offset, path, message, value });
-  }
-  if (document.errors.length > 0 || walk.problems.length > 0) return;
-  if (contents === null || value === undefined) return;
-  documents.push({
-    number,
-    value,
-    placeOf: (path) => new YamlPlace(source, number, walk.nodeAt(contents, path)),
-  });
+  const syntax = document.errors.map(({ pos, message }) => ({
+    offset: pos[0],
+    path: contents === null ? [] : pathAt(contents, pos[0]),
+    message: `is not YAML: ${message}`,
+  }));
+  return { value, walk, problems: [...syntax, ...walk.problems] };
 }
 
 /** Turns nodes into plain data, in the order of the text (an alias means the anchor last defined before it). */
 class Walk {
   readonly problems: { offset: number; path: (string | number)[]; message: string }[] = [];
-  readonly #budget: { expanded: number };
+  /** An alias had no anchor before it. */
+  missesAnchor = false;
+  readonly #budget: Budget;
   readonly #anchors = new Map<string, Node>();
   readonly #open = new Set<Node>();
   readonly #path: (string | number)[] = [];
   #inAlias = 0;
 
-  constructor(budget: { expanded: number }) {
+  constructor(budget: Budget) {
     this.#budget = budget;
   }
 
@@ -163,6 +237,7 @@ class Walk {
   #readAlias(name: string, offset: number, holder: object | undefined, depth: number): unknown {
     const target = this.#anchors.get(name);
     if (target === undefined) {
+      this.missesAnchor = true;
       this.#refuse(offset, `is not YAML: the alias *${name} has no anchor before it`);
       return undefined;
     }
@@ -281,138 +356,4 @@ function wordAsBoolean(word: string): boolean | null {
     default:
       return null;
   }
-}
-
-function offsetOf(node: unknown): number {
-  if (isScalar(node) || isAlias(node) || isMap(node) || isSeq(node)) return node.range?.[0] ?? -1;
-  return -1;
-}
-
-/** Follows a path through nodes as far as it exists. */
-function findNode(
-  root: ParsedNode,
-  path: readonly (string | number)[],
-  anchor: (name: string) => Node | undefined,
-): ParsedNode {
-  let node = root;
-  for (const part of path) {
-    const next = childOf(node, part, anchor);
-    if (next === null) break;
-    node = next;
-  }
-  return node;
-}
-
-function childOf(
-  node: unknown,
-  part: string | number,
-  anchor: (name: string) => Node | undefined,
-  depth = 0,
-): ParsedNode | null {
-  if (depth > MAX_DEPTH) return null;
-  if (isAlias(node)) return childOf(anchor(node.source), part, anchor, depth + 1);
-  if (isSeq(node)) return (typeof part === 'number' ? (node.items[part] as ParsedNode | undefined) : undefined) ?? null;
-  if (!isMap(node)) return null;
-  let merged: ParsedNode | null = null;
-  for (const pair of node.items) {
-    if (!isScalar(pair.key)) continue;
-    if (String(pair.key.value) === part) return (pair.value as ParsedNode | null) ?? (pair.key as ParsedNode);
-    if (pair.key.value === '<<') {
-      const bases = isSeq(pair.value) ? pair.value.items : [pair.value];
-      for (const base of bases) merged ??= childOf(base, part, anchor, depth + 1);
-    }
-  }
-  return merged;
-}
-
-/** Path of the innermost part of a document that covers an offset. */
-function pathAt(root: ParsedNode, offset: number): (string | number)[] {
-  const path: (string | number)[] = [];
-  let node: unknown = root;
-  while (path.length < MAX_DEPTH) {
-    let step: string | number | undefined;
-    let next: unknown;
-    if (isSeq(node)) {
-      for (let i = 0; i < node.items.length; i++) {
-        if (offsetOf(node.items[i]) > offset) break;
-        step = i;
-        next = node.items[i];
-      }
-    } else if (isMap(node)) {
-      for (const pair of node.items) {
-        if (offsetOf(pair.key) > offset) break;
-        step = isScalar(pair.key) ? String(pair.key.value) : undefined;
-        next = pair.value;
-      }
-    }
-    if (step === undefined) break;
-    path.push(step);
-    node = next;
-  }
-  return path;
-}
-
-/**
- * Place of one object. It keeps only where the object's text begins and ends; that text alone is parsed again when a
- * field's line is asked for.
- */
-class YamlPlace implements SourcePlace {
-  readonly document: number;
-  readonly #source: SourceText;
-  readonly #start: number;
-  readonly #end: number;
-  #parsed: ParsedNode | null | undefined;
-
-  constructor(source: SourceText, document: number, node: ParsedNode) {
-    this.document = document;
-    this.#source = source;
-    this.#start = node.range[0];
-    this.#end = node.range[1];
-  }
-
-  get file(): string {
-    return this.#source.file;
-  }
-
-  locate(field: string): { line: number; column: number } {
-    const start = this.#source.positionAt(this.#start);
-    if (field === '') return start;
-    // The first line's indentation is put back, so that the slice means what it meant in the file.
-    const indent = start.column - 1;
-    this.#parsed ??= parseDocument(' '.repeat(indent) + this.#source.text.slice(this.#start, this.#end), OPTIONS)
-      .contents as ParsedNode | null;
-    if (this.#parsed === null) return start;
-    const offset = this.#findKey(this.#parsed, splitField(field));
-    return offset < 0 ? start : this.#source.positionAt(this.#start + offset - indent);
-  }
-
-  /** Offset of the last key of the path that exists (a list's item counts as a key), or -1. */
-  #findKey(root: ParsedNode, path: readonly (string | number)[]): number {
-    const anchors = new Map<string, Node>();
-    collectAnchors(root, anchors);
-    let node: ParsedNode = root;
-    let offset = -1;
-    for (const part of path) {
-      const next = childOf(node, part, (name) => anchors.get(name));
-      if (next === null) break;
-      offset = keyOffset(node, part) ?? offsetOf(next);
-      node = next;
-    }
-    return offset;
-  }
-}
-
-function keyOffset(node: unknown, part: string | number): number | null {
-  if (!isMap(node)) return null;
-  for (const pair of node.items) {
-    if (isScalar(pair.key) && String(pair.key.value) === part) return offsetOf(pair.key);
-  }
-  return null;
-}
-
-function collectAnchors(node: unknown, anchors: Map<string, Node>): void {
-  if (!isScalar(node) && !isMap(node) && !isSeq(node)) return;
-  if (node.anchor !== undefined) anchors.set(node.anchor, node);
-  if (isSeq(node)) for (const item of node.items) collectAnchors(item, anchors);
-  if (isMap(node)) for (const pair of node.items) collectAnchors(pair.value, anchors);
 }

@@ -16,6 +16,8 @@ export interface Origin {
   /** 'spec.ports[0].port', or '' for the whole object. */
   readonly field: string;
   readonly file?: string;
+  /** 1-based number of the document in the file. */
+  readonly document?: number;
   /** 1-based. The line of the field, or of the nearest field around it that exists. */
   readonly line?: number;
   /** 1-based. */
@@ -44,11 +46,6 @@ const derivations = new WeakMap<object, Derivation>();
 /** Notes that an object was read from a file. */
 export function setPlace(object: KubernetesObject, place: SourcePlace): void {
   places.set(object, place);
-}
-
-/** The file place of an object, where it was read from one. */
-export function placeOf(object: KubernetesObject): SourcePlace | undefined {
-  return places.get(object);
 }
 
 /**
@@ -90,7 +87,7 @@ export function originOf(object: KubernetesObject, field: string): Origin {
   const origin = { kind, namespace: metadata.namespace, name: metadata.name, field: path };
   if (place === undefined) return origin;
   const { line, column } = place.locate(path);
-  return { ...origin, file: place.file, line, column };
+  return { ...origin, file: place.file, document: place.document, line, column };
 }
 
 /** 'Service shop/checkout spec.ports[0].port (examples/shop/checkout.yaml:12)'. */

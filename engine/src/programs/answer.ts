@@ -6,7 +6,8 @@
  * The last slot of `dp.answers` is never handed out: the refused frame is copied there to be quoted.
  *
  * Refuses, as the kernel does, to answer errors, later fragments, groups and frames with a wrong transport checksum; and
- * when `dp.answers` is full or the node has no address of the family. The frame's own verdict does not depend on it.
+ * when `dp.answers` is full, the frame is longer than its slots, or the node has no address of the family. The frame's
+ * own verdict does not depend on it.
  */
 
 import {

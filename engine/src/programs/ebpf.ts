@@ -94,13 +94,15 @@ export function ebpfNode(dp: Datapath, b: Burst, s: number): number {
   const image = dp.ebpf;
   if (image === null) return -REASON_NODE_NOT_COMPILED;
   if (b.entry[s] === ENTRY_POD && !isOwnSource(dp, b, s)) return -REASON_INVALID_SOURCE;
-  if (b.frag[s] === FRAG_LATER) return passLaterFragment(dp, image, b, s);
-  if (b.frag[s] === FRAG_FIRST) noteFirstFragment(dp.ports.fragments, b, s);
-  if (isIcmp(b.proto[s]) && !isIcmpFlow(b, s)) return passIcmpMessage(dp, b, s);
+  const frag = b.frag[s];
+  const proto = b.proto[s];
+  if (frag === FRAG_LATER) return passLaterFragment(dp, image, b, s);
+  if (frag === FRAG_FIRST) noteFirstFragment(dp.ports.fragments, b, s);
+  if (isIcmp(proto) && !isIcmpFlow(b, s)) return passIcmpMessage(dp, b, s);
   const slot = findFlow(dp, b, s);
   if (slot < 0) return passNewFlow(dp, image, b, s);
   const ct = conntrackOf(dp, b, s);
-  if (b.proto[s] === PROTO_TCP && (b.info[s] & (TCP_SYN | TCP_ACK)) === TCP_SYN && isStale(dp, image, b, s, ct, slot)) {
+  if (proto === PROTO_TCP && (b.info[s] & (TCP_SYN | TCP_ACK)) === TCP_SYN && isStale(dp, image, b, s, ct, slot)) {
     ctRemove(ct, b.shard[s], slot);
     return passNewFlow(dp, image, b, s);
   }

@@ -12,8 +12,6 @@ import { formatMac } from './address.ts';
 export const ETHERNET_BYTES = 14;
 export const VLAN_TAG_BYTES = 4;
 export const MAX_VLAN_TAGS = 2;
-/** Shortest frame on a real wire without its check sequence; what is shorter gets padded by the hardware. */
-export const ETHERNET_MIN_FRAME = 60;
 
 export const ETHERNET_DST = 0;
 export const ETHERNET_SRC = 6;

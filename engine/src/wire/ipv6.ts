@@ -25,7 +25,6 @@ export const IPV6_HOP_BY_HOP = 0;
 export const IPV6_ROUTING = 43;
 export const IPV6_FRAGMENT = 44;
 export const IPV6_AUTHENTICATION = 51;
-export const IPV6_NO_NEXT_HEADER = 59;
 export const IPV6_DESTINATION_OPTIONS = 60;
 export const IPV6_MOBILITY = 135;
 

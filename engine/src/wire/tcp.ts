@@ -53,10 +53,6 @@ export function getTcpWindow(view: DataView, l4: number): number {
   return view.getUint16(l4 + TCP_WINDOW);
 }
 
-export function getTcpChecksum(view: DataView, l4: number): number {
-  return view.getUint16(l4 + TCP_CHECKSUM);
-}
-
 /** Writes a header with checksum and urgent pointer 0; `headerBytes` counts the options, which the caller writes. */
 export function writeTcp(
   view: DataView,

@@ -1,0 +1,214 @@
+/**
+ * A stream that runs while the cluster may change under it.
+ *
+ * A new image is taken up at a tick, by all workers at once. Three things are numbered by the compile and have been given
+ * to the workers: nodes, the sending pods, and `recent` lists. Where a change numbers one of them anew the run ends at its
+ * next tick and goes on, with what is left of its packets, as a run of the new cluster: its clients reconnect. A client
+ * whose address is gone from the cluster sends no more; a stream that has lost all of its clients fails.
+ */
+import { COUNTERS } from '@flatpath/engine/programs/count';
+import { STATION_COUNTS, STATION_PACKETS } from '@flatpath/engine/traffic/station';
+import type { SourceSpec, StreamSpec, TrafficSpec } from '@flatpath/engine/traffic/stream';
+import { ENTRY_POD } from '@flatpath/engine/wire/burst';
+import type { RunResult, Totals } from '@flatpath/engine/worker/pool';
+import type { ClusterModel } from '../compile/image.ts';
+import { formatWords } from '../model/address.ts';
+import type { Mode } from '../model/datapath.ts';
+import { startTraffic, type TrafficRun } from '../traffic/run.ts';
+import type { Publisher } from './live-cluster.ts';
+import { affinityKey, nodesKey } from './numbering.ts';
+
+export type StreamState = 'setting-up' | 'running' | 'done' | 'stopped' | 'failed';
+
+/** What a stream has done; sums over its reconnections, set-up left out. */
+export interface StreamReading {
+  readonly state: StreamState;
+  readonly totals: Totals;
+  readonly lost: { readonly workers: number; readonly frames: number; readonly flows: number };
+  readonly reconnects: number;
+  readonly images: number;
+  /** Of the parts that have ended. */
+  readonly wallMs: number;
+  readonly virtualMs: number;
+  /** Of all frames; null before the end, and where clients had to reconnect. */
+  readonly digest: string | null;
+  readonly error: string | null;
+}
+
+interface Move {
+  readonly model: ClusterModel;
+  readonly spec: TrafficSpec | null;
+  readonly resolve: () => void;
+}
+
+export class LiveStream implements Publisher {
+  readonly mode: Mode;
+  readonly workers: number;
+  /** Packets that are to be sent, replies not counted. */
+  readonly wanted: number;
+  /** Resolves when the stream has come to its end, good or bad. */
+  readonly ended: Promise<void>;
+  private spec: TrafficSpec;
+  private model: ClusterModel;
+  private run: TrafficRun;
+  private state: StreamState = 'setting-up';
+  private readonly past: Totals = { counters: new Float64Array(COUNTERS), station: new Float64Array(STATION_COUNTS) };
+  private readonly lost = { workers: 0, frames: 0, flows: 0 };
+  private reconnects = 0;
+  private images = 0;
+  private wallMs = 0;
+  private virtualMs = 0;
+  private digest: string | null = null;
+  private error: string | null = null;
+  private stopping = false;
+  private moves: Move[] = [];
+
+  /** @throws ReferenceError for streams that the engine refuses, RangeError for a number of workers out of range */
+  constructor(model: ClusterModel, mode: Mode, spec: TrafficSpec, workers: number) {
+    this.model = model;
+    this.mode = mode;
+    this.spec = spec;
+    this.workers = workers;
+    this.wanted = spec.packets;
+    this.run = startTraffic(model, mode, spec, workers);
+    this.ended = this.follow();
+  }
+
+  isOver(): boolean {
+    return this.state === 'done' || this.state === 'stopped' || this.state === 'failed';
+  }
+
+  /** Ends the stream at its next tick. */
+  stop(): void {
+    if (this.isOver()) return;
+    this.stopping = true;
+    this.run.handle.stop();
+  }
+
+  read(): StreamReading {
+    const { lost, reconnects, images, wallMs, virtualMs, digest, error } = this;
+    if (this.isOver()) {
+      return { state: this.state, totals: this.past, lost, reconnects, images, wallMs, virtualMs, digest, error };
+    }
+    const { measuring, totals } = this.run.handle.progress();
+    const state = measuring ? 'running' : this.state;
+    return {
+      state,
+      totals: measuring ? sum(this.past, totals) : this.past,
+      lost,
+      reconnects,
+      images,
+      wallMs,
+      virtualMs,
+      digest,
+      error,
+    };
+  }
+
+  prepare(model: ClusterModel): () => Promise<void> {
+    // Changes come one after the other, so no move is under way here unless the stream is just ending.
+    const current = this.model;
+    const spec = renumber(this.spec, current, model);
+    const isSame =
+      spec !== null &&
+      sameSources(this.spec, spec) &&
+      nodesKey(current) === nodesKey(model) &&
+      (this.mode !== 'iptables' || affinityKey(current) === affinityKey(model));
+    return () => {
+      if (this.isOver() || this.stopping) return Promise.resolve();
+      if (isSame) return this.takeUp(model);
+      return new Promise((resolve) => {
+        this.moves.push({ model, spec, resolve });
+        this.run.handle.stop();
+      });
+    };
+  }
+
+  private async takeUp(model: ClusterModel): Promise<void> {
+    await this.run.publish(model);
+    this.model = model;
+    this.images++;
+  }
+
+  private async follow(): Promise<void> {
+    try {
+      while (this.addResult(await this.run.handle.done)) this.reconnect();
+      this.state = this.stopping ? 'stopped' : 'done';
+    } catch (error) {
+      this.state = 'failed';
+      this.error = error instanceof Error ? error.message : String(error);
+    }
+    this.settleMoves();
+  }
+
+  /** Adds a run that has ended; true where another has to follow. */
+  private addResult(result: RunResult): boolean {
+    for (const part of ['counters', 'station'] as const) {
+      result.run[part].forEach((value, i) => {
+        this.past[part][i]! += value;
+      });
+    }
+    for (const part of ['workers', 'frames', 'flows'] as const) this.lost[part] += result.lost[part];
+    this.wallMs += result.wallMs;
+    this.virtualMs += result.virtualMs;
+    this.digest = this.reconnects === 0 ? result.digest : null;
+    return !this.stopping && this.moves.length > 0 && this.past.station[STATION_PACKETS]! < this.wanted;
+  }
+
+  private reconnect(): void {
+    const { model, spec } = this.moves.at(-1)!;
+    if (spec === null) throw new Error('none of its clients is in the cluster any more');
+    const packets = this.wanted - this.past.station[STATION_PACKETS]!;
+    // Another seed, or the new part would repeat the packets of the first.
+    this.spec = { ...spec, packets, seed: (spec.seed + 0x9e3779b9) | 0 };
+    this.model = model;
+    this.state = 'setting-up';
+    this.reconnects++;
+    this.run = startTraffic(model, this.mode, this.spec, this.workers);
+    this.settleMoves();
+  }
+
+  private settleMoves(): void {
+    const moves = this.moves;
+    this.moves = [];
+    for (const { resolve } of moves) resolve();
+  }
+}
+
+/** The same clients under the numbers of another model; null where none is left. */
+function renumber(spec: TrafficSpec, from: ClusterModel, to: ClusterModel): TrafficSpec | null {
+  const streams: StreamSpec[] = [];
+  for (const stream of spec.streams) {
+    const sources = stream.sources
+      .map((source) => renumberSource(stream, source, from, to))
+      .filter((source) => source !== null);
+    if (sources.length > 0) streams.push({ ...stream, sources });
+  }
+  return streams.length === 0 ? null : { ...spec, streams };
+}
+
+function renumberSource(
+  { family }: StreamSpec,
+  source: SourceSpec,
+  from: ClusterModel,
+  to: ClusterModel,
+): SourceSpec | null {
+  if (source.entry === ENTRY_POD && source.endpoint >= 0) {
+    const endpoint = to.topology.endpointByAddress.get(formatWords(family === 6 ? 6 : 4, source.address));
+    return endpoint === undefined ? null : { ...source, endpoint, node: to.topology.endpoints[endpoint]!.node };
+  }
+  const name = from.topology.nodes[source.node]?.metadata.name ?? '';
+  const node = to.topology.nodeIndex.get(name);
+  return node === undefined ? null : { ...source, node };
+}
+
+function sameSources(a: TrafficSpec, b: TrafficSpec): boolean {
+  return JSON.stringify(a.streams.map(({ sources }) => sources)) === JSON.stringify(b.streams.map(({ sources }) => sources));
+}
+
+function sum(a: Totals, b: Totals): Totals {
+  return {
+    counters: a.counters.map((value, i) => value + b.counters[i]!),
+    station: a.station.map((value, i) => value + b.station[i]!),
+  };
+}
