@@ -189,10 +189,12 @@ function readLine(line: string): string[] {
   return said.sort();
 }
 
-const row = (compiled: CompiledRules, node: number) =>
-  compiled.rules.starts.subarray(node * compiled.rules.chains, (node + 1) * compiled.rules.chains);
-const base = (compiled: CompiledRules, node: number, hook: number, table: number) =>
-  compiled.rules.bases[node * list.HOOKS * list.RULE_TABLES + hook * list.RULE_TABLES + table]!;
+const row = ({ rules }: CompiledRules, node: number) => {
+  const at = rules.rows[node]! * rules.chains;
+  return at < 0 ? rules.starts.subarray(0, 0) : rules.starts.subarray(at, at + rules.chains);
+};
+const base = ({ rules }: CompiledRules, node: number, hook: number, table: number) =>
+  rules.rows[node] === -1 ? -1 : rules.bases[(rules.rows[node]! * list.HOOKS + hook) * list.RULE_TABLES + table]!;
 
 /** Rules of the text by 'table chain'. */
 function chainsOfText(text: string): Map<string, string[]> {

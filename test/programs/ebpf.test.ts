@@ -1,8 +1,19 @@
 /** The ebpf mode's path of a frame: known and new flows, both families, both directions, with real bytes. */
 import { describe, expect, it } from 'vitest';
+import { parseAddress } from '../../control/src/model/address.ts';
 import { COUNT_EVICTIONS, COUNT_NEW_FLOWS } from '../../engine/src/programs/count.ts';
-import { NAT_DESTINATION, NAT_OUTBOUND, NAT_REVERSE, NAT_SOURCE } from '../../engine/src/programs/verdict.ts';
+import { runBurst } from '../../engine/src/programs/journey.ts';
+import {
+  NAT_DESTINATION,
+  NAT_OUTBOUND,
+  NAT_REVERSE,
+  NAT_SOURCE,
+  VERDICT_DELIVERED,
+  VERDICT_FORWARDED,
+} from '../../engine/src/programs/verdict.ts';
 import { ctClear, ctFlows } from '../../engine/src/tables/conntrack.ts';
+import { verifyFrame } from '../../engine/src/wire/checksum.ts';
+import { innerTuple, TUPLE_DPORT, TUPLE_DST, TUPLE_WORDS } from '../../engine/src/wire/quote.ts';
 import { connectAndSend, makeWorld, reply, SYN, send, service, slices, type World } from './ebpf-fixture.ts';
 
 const WEB = [{ port: 80, nodePort: 30_080 }];
@@ -229,6 +240,38 @@ describe('checks at the pod’s interface', () => {
     const out = send(world, { from: 'client', src: '10.244.0.10', dst: '10.244.1.12', ip: { ttl: 1 } });
     expect(out).toMatchObject({ verdict: 'dropped', reason: 'ttl-exceeded' });
     expect(world.dp.answerCount).toBe(1);
+  });
+});
+
+describe('answers of a node', () => {
+  /** Runs the one answer that waits; its burst tells how it ended. */
+  const runAnswer = (world: World) => {
+    const { answers } = world.dp;
+    expect(world.dp.answerCount).toBe(1);
+    world.dp.answerCount = 0;
+    runBurst(world.dp, answers, 1);
+    expect(verifyFrame(answers, 0)).toBe(0);
+    return answers;
+  };
+
+  it('reach a pod and a client outside', () => {
+    const world = makeWorld([service('web', 10, WEB)], PER_PACKET);
+    send(world, { from: 'client', src: '10.244.0.10', dst: '10.96.0.10' });
+    let answers = runAnswer(world);
+    expect([answers.verdict[0], answers.target[0]]).toEqual([VERDICT_DELIVERED, world.pods.get('client')]);
+    send(world, { from: 'outside', src: CLIENT6, dst: '2001:db8::1', dport: 30_080 });
+    answers = runAnswer(world);
+    expect(answers.verdict[0]).toBe(VERDICT_FORWARDED);
+  });
+
+  it('quote a translated frame as its sender wrote it', () => {
+    const world = makeWorld(web(['web-2']), PER_PACKET);
+    send(world, { from: 'client', src: '10.244.0.10', dst: '10.96.0.10', ip: { ttl: 1 } });
+    const answers = runAnswer(world);
+    expect([answers.verdict[0], answers.target[0]]).toEqual([VERDICT_DELIVERED, world.pods.get('client')]);
+    const inner = new Int32Array(TUPLE_WORDS);
+    expect(innerTuple(answers, 0, inner)).toBe(0);
+    expect([inner[TUPLE_DST], inner[TUPLE_DPORT]]).toEqual([parseAddress('10.96.0.10')!.words[0], 80]);
   });
 });
 

@@ -128,5 +128,6 @@ export function ruleList(
     policyRow[hook * RULE_TABLES + table] = policy ?? TARGET_ACCEPT;
   }
   const perNode = (row: readonly number[]) => Array.from({ length: nodes }, () => row).flat();
-  return builder.build(names.length, perNode(starts), perNode(baseRow), perNode(policyRow));
+  const rows = Array.from({ length: nodes }, (_, node) => node);
+  return builder.build(names.length, rows, perNode(starts), perNode(baseRow), perNode(policyRow));
 }

@@ -191,6 +191,7 @@ function makeRules(family: number, services: readonly ServiceSpec[]): RuleList {
   const perNode = <T>(row: readonly T[]): T[] => Array.from({ length: NODES }, () => row).flat();
   return rules.build(
     3,
+    Array.from({ length: NODES }, (_, node) => node),
     perNode([natAt, postAt, filterAt]),
     perNode(bases),
     perNode(new Array<number>(HOOKS * RULE_TABLES).fill(TARGET_ACCEPT)),

@@ -1,5 +1,12 @@
 /** Connections of injected packets as lines, page by page, in the order of the tables. */
-import { EBPF_CT_ANY, EBPF_CT_CLOSED, EBPF_CT_FIN_ORIGINAL, EBPF_CT_FIN_REPLY, EBPF_CT_OPEN, EBPF_CT_SYN } from '@flatpath/engine/programs/ebpf-conntrack';
+import {
+  EBPF_CT_ANY,
+  EBPF_CT_CLOSED,
+  EBPF_CT_FIN_ORIGINAL,
+  EBPF_CT_FIN_REPLY,
+  EBPF_CT_OPEN,
+  EBPF_CT_SYN,
+} from '@flatpath/engine/programs/ebpf-conntrack';
 import { protocolStateName } from '@flatpath/engine/programs/netfilter-states';
 import {
   type Conntrack,

@@ -8,8 +8,8 @@
 import type { ClusterModel } from '../compile/image.ts';
 import type { Mode } from '../model/datapath.ts';
 import { type Entry, type Injected, Injector } from '../probe/injector.ts';
-import { affinityKey, nodesKey } from './numbering.ts';
 import type { LiveCluster, Publisher } from './live-cluster.ts';
+import { affinityKey, nodesKey } from './numbering.ts';
 
 export class Injection implements Publisher {
   private readonly injectors = new Map<Mode, Injector>();

@@ -203,7 +203,9 @@ function renumberSource(
 }
 
 function sameSources(a: TrafficSpec, b: TrafficSpec): boolean {
-  return JSON.stringify(a.streams.map(({ sources }) => sources)) === JSON.stringify(b.streams.map(({ sources }) => sources));
+  return (
+    JSON.stringify(a.streams.map(({ sources }) => sources)) === JSON.stringify(b.streams.map(({ sources }) => sources))
+  );
 }
 
 function sum(a: Totals, b: Totals): Totals {

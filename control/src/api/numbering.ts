@@ -2,8 +2,9 @@
  * What a compile numbers by order, and connection state or running streams have taken over: as texts that differ when
  * the numbers may.
  */
-import { serviceNameOf } from '../model/endpoint-slice.ts';
+
 import type { ClusterModel } from '../compile/image.ts';
+import { serviceNameOf } from '../model/endpoint-slice.ts';
 
 /** Nodes in the order of their numbers, which are the zones of connections. */
 export function nodesKey(model: ClusterModel): string {

@@ -27,7 +27,7 @@ export function addObjects(app: FastifyInstance, cluster: LiveCluster): void {
     metadata: { resourceVersion: String(cluster.generation) },
     items: allObjects(cluster.store),
   }));
-  app.put<{ Body: object }>(
+  app.put(
     '/flatpath/v1/objects',
     { bodyLimit: LIST_BYTES, schema: { tags, summary: 'replaces the desired state', body: ObjectList } },
     async (request) => {
@@ -60,8 +60,9 @@ export function addObjects(app: FastifyInstance, cluster: LiveCluster): void {
 }
 
 /** The items of a List, so that a problem can name the item. */
-function itemsOf(body: object): unknown[] {
+function itemsOf(body: unknown): unknown[] {
   if (Array.isArray(body)) return body;
+  if (typeof body !== 'object' || body === null) return [body];
   const items: unknown = Reflect.get(body, 'items');
   return Reflect.get(body, 'kind') === 'List' && Array.isArray(items) ? items : [body];
 }
@@ -94,7 +95,10 @@ function describeDatapath(cluster: LiveCluster): object {
     given: cluster.datapath,
     /** Every default filled in. */
     effective: cluster.model.config,
-    fromConfigMaps: cluster.model.cluster.defaults.taken.map(({ option, value, origin }) => ({ option, value, origin })),
+    fromConfigMaps: cluster.model.cluster.defaults.taken.map(({ option, value, origin }) => ({
+      option,
+      value,
+      origin,
+    })),
   };
 }
-

@@ -10,16 +10,7 @@ import { describeFrame } from '@flatpath/engine/wire/describe';
 import { ICMP4_ECHO } from '@flatpath/engine/wire/icmp4';
 import { ICMP6_ECHO } from '@flatpath/engine/wire/icmp6';
 import { initChunk } from '@flatpath/engine/wire/sctp-chunk';
-import {
-  TCP_ACK,
-  TCP_CWR,
-  TCP_ECE,
-  TCP_FIN,
-  TCP_PSH,
-  TCP_RST,
-  TCP_SYN,
-  TCP_URG,
-} from '@flatpath/engine/wire/tcp';
+import { TCP_ACK, TCP_CWR, TCP_ECE, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG } from '@flatpath/engine/wire/tcp';
 import { type Static, Type } from '@sinclair/typebox';
 import type { ClusterModel } from '../compile/image.ts';
 import { type Address, parseAddress } from '../model/address.ts';
@@ -50,7 +41,7 @@ const FLAG_NAMES = Object.keys(FLAGS) as FlagName[];
 
 export const PacketFields = Type.Object(
   {
-    src: Type.Optional(Type.String({ description: "an address; left out: that of `from`" })),
+    src: Type.Optional(Type.String({ description: 'an address; left out: that of `from`' })),
     dst: Type.String({ description: 'an address, or a reference such as svc/shop/checkout:5050' }),
     protocol: Type.Optional(oneOf(['tcp', 'udp', 'sctp', 'icmp', 'TCP', 'UDP', 'SCTP', 'ICMP'])),
     sport: uint(65_535),
@@ -273,7 +264,16 @@ function transport(fields: PacketFields, protocol: Resolved['protocol'], family:
   switch (protocol) {
     case 'TCP': {
       const flags = (fields.flags ?? ['SYN']).reduce((bits, name) => bits | FLAGS[name], 0);
-      return { protocol: 'tcp', sport, dport, flags, seq: fields.seq, ackSeq: fields.ack, window: fields.window, checksum };
+      return {
+        protocol: 'tcp',
+        sport,
+        dport,
+        flags,
+        seq: fields.seq,
+        ackSeq: fields.ack,
+        window: fields.window,
+        checksum,
+      };
     }
     case 'UDP':
       return { protocol: 'udp', sport, dport, checksum };

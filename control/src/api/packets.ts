@@ -60,9 +60,13 @@ export function addPackets(
 ): void {
   // A plugin of its own, so that no other route takes captures.
   app.register(async (scope) => {
-    scope.addContentTypeParser(CAPTURE_TYPES, { parseAs: 'buffer', bodyLimit: CAPTURE_BYTES }, (_request, body, done) => {
-      done(null, body);
-    });
+    scope.addContentTypeParser(
+      CAPTURE_TYPES,
+      { parseAs: 'buffer', bodyLimit: CAPTURE_BYTES },
+      (_request, body, done) => {
+        done(null, body);
+      },
+    );
     scope.post<{ Body: PacketsBody | Buffer; Querystring: CaptureQuery }>(
       '/flatpath/v1/packets',
       {
@@ -88,7 +92,12 @@ export function addPackets(
   });
 }
 
-async function injectDescribed(cluster: LiveCluster, injection: Injection, mode: Mode, body: PacketsBody): Promise<object> {
+async function injectDescribed(
+  cluster: LiveCluster,
+  injection: Injection,
+  mode: Mode,
+  body: PacketsBody,
+): Promise<object> {
   const ready = body.packets.map((packet, i) => readPacket(cluster.model, packet, `packets[${i}]`));
   const record = body.trace === true;
   const results: object[] = [];

@@ -248,7 +248,8 @@ class Resource {
     }
     const { store, errors } = readInput([], { objects: [whole] });
     if (errors.length > 0) {
-      const given: unknown = typeof metadata === 'object' && metadata !== null ? Reflect.get(metadata, 'name') : undefined;
+      const given: unknown =
+        typeof metadata === 'object' && metadata !== null ? Reflect.get(metadata, 'name') : undefined;
       throw invalid(problemCauses(errors), this.details(name !== '' ? name : typeof given === 'string' ? given : ''));
     }
     const object = allObjects(store)[0];

@@ -111,13 +111,6 @@ function causeReason(message: string): string {
   return 'FieldValueInvalid';
 }
 
-/** What a framework's error carries beside its message. */
-interface FrameworkError {
-  readonly statusCode?: unknown;
-  readonly validation?: unknown;
-  readonly validationContext?: unknown;
-}
-
 /** The answer to an error. */
 export function statusOf(error: unknown): Status {
   const failure = toStatusError(error);
@@ -136,10 +129,15 @@ export function statusOf(error: unknown): Status {
 function toStatusError(error: unknown): StatusError {
   if (error instanceof StatusError) return error;
   if (error instanceof InputError) return invalid(problemCauses(error.problems));
-  if (error instanceof ReferenceError) return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);
-  if (error instanceof CaptureError) return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);
+  if (error instanceof ReferenceError)
+    return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);
+  if (error instanceof CaptureError)
+    return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);
   if (error instanceof Error) {
-    const { statusCode, validation, validationContext }: FrameworkError = error;
+    // What the framework's errors carry beside their message.
+    const statusCode: unknown = Reflect.get(error, 'statusCode');
+    const validation: unknown = Reflect.get(error, 'validation');
+    const validationContext: unknown = Reflect.get(error, 'validationContext');
     if (Array.isArray(validation)) {
       const causes = causesOf(summarizeErrors(validation as ErrorObject[]));
       // A wrong path or query is a wrong request; a wrong body is a wrong object.

@@ -9,6 +9,7 @@ import {
   COUNT_LOOKUPS,
   COUNT_NEW_FLOWS,
   COUNT_RULES,
+  COUNTERS,
 } from '@flatpath/engine/programs/count';
 import {
   STATION_BROKEN,
@@ -47,6 +48,8 @@ export class StreamBook implements Publisher {
   private readonly cluster: LiveCluster;
   private readonly entries = new Map<string, Entry>();
   private readonly timer: NodeJS.Timeout;
+  /** Counters of streams that have been forgotten, by mode: sums never go down. */
+  private readonly retired = new Map<Mode, Float64Array>();
   private started = 0;
 
   constructor(cluster: LiveCluster) {
@@ -58,6 +61,15 @@ export class StreamBook implements Publisher {
 
   get all(): LiveStream[] {
     return [...this.entries.values()].map(({ stream }) => stream);
+  }
+
+  /** Counters (programs/count.ts) of all streams of a mode since the server started, set-up left out. */
+  countersOf(mode: Mode): Float64Array {
+    const sum = new Float64Array(COUNTERS);
+    const retired = this.retired.get(mode);
+    if (retired !== undefined) addTo(sum, retired);
+    for (const stream of this.all) if (stream.mode === mode) addTo(sum, stream.read().totals.counters);
+    return sum;
   }
 
   /** @throws StatusError 429 where as many run as may */
@@ -97,7 +109,7 @@ export class StreamBook implements Publisher {
   /** Stops a stream and answers what it has done; one that has ended is forgotten. */
   async stop(id: string): Promise<object> {
     const entry = this.find(id);
-    if (entry.stream.isOver()) this.entries.delete(id);
+    if (entry.stream.isOver()) this.forget(entry);
     else {
       entry.stream.stop();
       await entry.stream.ended;
@@ -158,8 +170,21 @@ export class StreamBook implements Publisher {
 
   private forgetOldest(): void {
     const ended = [...this.entries.values()].filter(({ stream }) => stream.isOver());
-    for (const { id } of ended.slice(0, Math.max(0, ended.length - MOST_ENDED))) this.entries.delete(id);
+    for (const entry of ended.slice(0, Math.max(0, ended.length - MOST_ENDED))) this.forget(entry);
   }
+
+  private forget({ id, stream }: Entry): void {
+    const sum = this.retired.get(stream.mode) ?? new Float64Array(COUNTERS);
+    addTo(sum, stream.read().totals.counters);
+    this.retired.set(stream.mode, sum);
+    this.entries.delete(id);
+  }
+}
+
+function addTo(sum: Float64Array, counters: Float64Array): void {
+  counters.forEach((value, i) => {
+    sum[i]! += value;
+  });
 }
 
 function describe(entry: Entry): object {

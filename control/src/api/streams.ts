@@ -4,10 +4,10 @@
  * A whole Scenario document is taken too, as long as it brings no cluster of its own: streams run in the server's.
  */
 import { availableParallelism } from 'node:os';
+import type { TrafficSpec } from '@flatpath/engine/traffic/stream';
 import { type Static, Type } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
 import type { ClusterModel } from '../compile/image.ts';
-import type { TrafficSpec } from '@flatpath/engine/traffic/stream';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import { oneOf } from '../model/schema.ts';
 import { ReferenceError } from '../probe/reference.ts';
@@ -73,7 +73,14 @@ export function addStreams(
   );
   app.get<IdRoute>(
     `${one}/events`,
-    { schema: { tags, summary: 'a line a second until the stream ends', params: IdParams, produces: [NDJSON, EVENT_STREAM] } },
+    {
+      schema: {
+        tags,
+        summary: 'a line a second until the stream ends',
+        params: IdParams,
+        produces: [NDJSON, EVENT_STREAM],
+      },
+    },
     (request, reply) => {
       const asEvents = (request.headers.accept ?? '').includes(EVENT_STREAM);
       const lines = book.watch(request.params.id, (event) => {
@@ -94,8 +101,10 @@ export function addStreams(
 function readTraffic(model: ClusterModel, body: StreamsBody): TrafficSpec {
   const spec = body.spec ?? plainSpec(body);
   const at = body.spec === undefined ? '' : 'spec.';
-  if (spec.manifests !== undefined) throw invalidField('spec.manifests', 'the streams run in the cluster of the server');
-  if (spec.datapath !== undefined) throw invalidField('spec.datapath', 'the streams run with the datapath of the server');
+  if (spec.manifests !== undefined)
+    throw invalidField('spec.manifests', 'the streams run in the cluster of the server');
+  if (spec.datapath !== undefined)
+    throw invalidField('spec.datapath', 'the streams run with the datapath of the server');
   const sentences = checkScenario({ apiVersion: 'flatpath.dev/v1alpha1', kind: SCENARIO_KIND, spec });
   if (sentences.length > 0) throw invalid(causesOf(sentences.map((sentence) => sentence.replace(/^spec\./, at))));
   try {

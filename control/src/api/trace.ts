@@ -1,12 +1,12 @@
 /** `POST /flatpath/v1/trace`: one connection's story, the same JSON as `flatpath trace --json`. */
 import { type Static, Type } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
+import type { ClusterModel } from '../compile/image.ts';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import { oneOf } from '../model/schema.ts';
 import { type ConnectionRequest, resolveConnection } from '../probe/connection.ts';
 import { ReferenceError } from '../probe/reference.ts';
 import { traceConnection, traceReport } from '../probe/trace-report.ts';
-import type { ClusterModel } from '../compile/image.ts';
 import { breathe, type JobGate } from './jobs.ts';
 import type { LiveCluster } from './live-cluster.ts';
 import { invalidField } from './status.ts';

@@ -32,6 +32,13 @@ export function loadModel(options: ClusterOptions, reserved: readonly string[] =
     clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
   });
   const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
+  reportModel(model, options.strict === true);
+  return model;
+}
+
+/** Prints warnings, what ConfigMaps decided and what is not modelled. */
+export function reportModel(model: ClusterModel, strict: boolean): void {
+  const { cluster } = model;
   printWarnings([...cluster.warnings, ...model.warnings]);
   for (const taken of cluster.defaults.taken) {
     const { origin } = taken;
@@ -46,12 +53,12 @@ export function loadModel(options: ClusterOptions, reserved: readonly string[] =
       namespace === '' ? `${kind} ${name}` : `${kind} ${namespace}/${name}`,
     );
     process.stderr.write(`not modelled, but may change an answer: ${names.join(', ')}\n`);
-    if (options.strict) throw new UsageError('--strict: the input holds policies that flatpath does not model');
+    if (strict) throw new UsageError('--strict: the input holds policies that flatpath does not model');
   }
-  return model;
 }
 
-function readDatapath(file: string): DatapathInput {
+/** Reads the file behind `--datapath`. */
+export function readDatapath(file: string): DatapathInput {
   let document: unknown;
   try {
     document = parse(readFileSync(file, 'utf8'), { maxAliasCount: 0, schema: 'core' });
@@ -71,4 +78,3 @@ export function readModes(text: string): Mode[] {
   if (!BUILT_MODES.includes(mode)) throw new UsageError(`--mode ${text}: this build runs ${BUILT_MODES.join(' and ')}`);
   return [mode];
 }
-

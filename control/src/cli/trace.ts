@@ -1,12 +1,11 @@
 /** `flatpath trace`: one packet's story. Exit 0 when it arrives on every branch, 1 when it does not. */
 import { type Command, Option } from 'commander';
-import type { ClusterModel } from '../compile/image.ts';
 import { formatStory } from '../explain/story-text.ts';
-import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
+import { MODES } from '../model/datapath.ts';
 import type { Connection } from '../probe/connection.ts';
 import { resolveConnection } from '../probe/connection.ts';
 import { summarizeBranches } from '../probe/suite.ts';
-import { type Trace, traceConnection, traceReport } from '../probe/trace-report.ts';
+import { defaultMode, type Trace, traceConnection, traceReport } from '../probe/trace-report.ts';
 import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
 import { EXIT_NO, EXIT_OK } from './exit.ts';
 import { formatSideBySide } from './side-by-side.ts';
@@ -52,12 +51,6 @@ function trace(options: TraceOptions): number {
     branches.every((branch) => branch.verdict === 'delivered' || branch.verdict === 'forwarded'),
   );
   return arrived ? EXIT_OK : EXIT_NO;
-}
-
-/** The cluster's own mode where its ConfigMaps tell and this build runs it, else iptables. */
-function defaultMode(model: ClusterModel): Mode {
-  const own = model.cluster.defaults.modes?.[0];
-  return own !== undefined && BUILT_MODES.includes(own) ? own : 'iptables';
 }
 
 function toText(options: TraceOptions, connection: Connection, traces: readonly Trace[]): string {

@@ -15,6 +15,7 @@ import { engineMode, type Image } from './image.ts';
 
 /** Clients that a shard can stamp between two ticks. */
 const PENDING_STAMPS = 256;
+const MOST_RECENT_LISTS = 1 << 22;
 /** xt_recent's ip_list_tot: addresses that one list remembers. */
 const RECENT_LIST_STAMPS = 100;
 const ANSWERS = 4;
@@ -43,9 +44,13 @@ export function attachDatapath(image: Image, flows: number, stamps: number, ring
   };
 }
 
-/** Ids that the lists of `recent` take in the table, over families and nodes. */
+/**
+ * Ids that the lists of `recent` take in the table, over families and nodes; 0, and then no limit per list, where there
+ * are more than a table should count one by one.
+ */
 function recentLists(image: Image): number {
-  return image.iptables === null ? 0 : image.iptables.recentLists * 2 * image.model.cluster.nodes.length;
+  const lists = image.iptables === null ? 0 : image.iptables.recentLists * 2 * image.model.cluster.nodes.length;
+  return lists > MOST_RECENT_LISTS ? 0 : lists;
 }
 
 /** Stamps of `recent` lists have the kernel's limit per list; session affinity of the ebpf mode has none. */

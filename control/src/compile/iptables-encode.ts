@@ -142,19 +142,19 @@ export class RuleEncoder {
 
   finish(nodes: number): CompiledRules {
     const { rules, chains, family, listNames } = this;
-    const starts = new Array<number>(nodes * chains.length).fill(-1);
-    const bases = new Array<number>(nodes * BASES).fill(-1);
-    const policies = new Array<number>(nodes * BASES).fill(TARGET_ACCEPT);
-    for (const row of this.rows) {
-      for (let i = 0; i < row.starts.length; i += 2) {
-        starts[row.node * chains.length + row.starts[i]!] = row.starts[i + 1]!;
+    const rows = new Int32Array(nodes).fill(-1);
+    const starts = new Int32Array(this.rows.length * chains.length).fill(-1);
+    const bases = new Int32Array(this.rows.length * BASES).fill(-1);
+    const policies = new Int32Array(this.rows.length * BASES).fill(TARGET_ACCEPT);
+    this.rows.forEach((made, row) => {
+      rows[made.node] = row;
+      for (let i = 0; i < made.starts.length; i += 2) {
+        starts[row * chains.length + made.starts[i]!] = made.starts[i + 1]!;
       }
-      row.bases.forEach((chain, i) => {
-        bases[row.node * BASES + i] = chain;
-      });
-    }
+      bases.set(made.bases, row * BASES);
+    });
     return {
-      rules: this.builder.build(chains.length, starts, bases, policies),
+      rules: this.builder.build(chains.length, rows, starts, bases, policies),
       ruleCount: rules.length,
       rule: (id) => describeRule(rules, id, family),
       chain: (id) => known(chains[id], 'chain', id),

@@ -6,7 +6,7 @@
  */
 import type { ClusterModel } from '../compile/image.ts';
 import { type Hop, type Story, tellStory } from '../explain/story.ts';
-import type { Mode } from '../model/datapath.ts';
+import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import type { Connection } from './connection.ts';
 import type { ActualResult } from './report.ts';
 import { type Branch, Simulator } from './simulator.ts';
@@ -38,6 +38,12 @@ export interface TraceReport {
   readonly from: string;
   readonly to: string;
   readonly traces: readonly (ActualResult & { readonly mode: Mode; readonly branches: readonly TracedBranch[] })[];
+}
+
+/** The mode where none is asked for: the cluster's own where its ConfigMaps tell and this build runs it, else iptables. */
+export function defaultMode(model: ClusterModel): Mode {
+  const own = model.cluster.defaults.modes?.[0];
+  return own !== undefined && BUILT_MODES.includes(own) ? own : 'iptables';
 }
 
 /** Runs a connection's first packet along every branch of a mode, recorder on. */

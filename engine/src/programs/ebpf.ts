@@ -186,9 +186,7 @@ function passNewFromPod(dp: Datapath, image: EbpfImage, b: Burst, s: number): nu
     if (step < 0) return step;
     flags |= EBPF_CT_TRANSLATED | CT_NAT_OUTBOUND;
   }
-  dp.counters[COUNT_NEW_FLOWS]++;
-  const slot = beginFlow(dp, b, s, image.scratch.original, flags);
-  return slot < 0 ? slot : leave(dp, b, s, route);
+  return enter(dp, image, b, s, flags, 1, route);
 }
 
 /** Pod traffic that takes the node's address. SCTP cannot: its ports are not rewritten. */
@@ -210,9 +208,7 @@ function passNewFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: number):
   if (kind !== ROUTE_POD && kind !== ROUTE_HOST) return leave(dp, b, s, route);
   if (!isCarried(image, b, s)) return kind === ROUTE_HOST ? leave(dp, b, s, route) : -REASON_UNKNOWN_L4;
   keepTuple(b, s, image.scratch.original);
-  countOutsideFlow(dp, b, s);
-  const slot = beginFlow(dp, b, s, image.scratch.original, 0);
-  return slot < 0 ? slot : leave(dp, b, s, route);
+  return enter(dp, image, b, s, 0, beginsHere(dp, b, s), route);
 }
 
 /**
@@ -225,7 +221,7 @@ function passServiceFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: numb
   if ((kind & FE_IS_CLUSTER_IP) !== 0 && (image.options & EBPF_EXTERNAL_CLUSTER_IP) === 0) return -REASON_IS_CLUSTER_IP;
   const original = image.scratch.original;
   keepTuple(b, s, original);
-  countOutsideFlow(dp, b, s);
+  const begins = beginsHere(dp, b, s);
   const step = balance(dp, image, b, s, frontend);
   if (step !== 0) return step;
   const route = findRoute(dp, b, s);
@@ -240,17 +236,14 @@ function passServiceFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: numb
     const masked = masquerade(dp, b, s, NAT_SOURCE);
     if (masked < 0) return masked;
   }
-  const slot = beginFlow(dp, b, s, original, flags);
-  return slot < 0 ? slot : leave(dp, b, s, route);
+  return enter(dp, image, b, s, flags, begins, route);
 }
 
 function passNewFromHost(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
   const route = findRoute(dp, b, s);
   if (routeKind(route) === ROUTE_HOST || !isCarried(image, b, s)) return leave(dp, b, s, route);
   keepTuple(b, s, image.scratch.original);
-  dp.counters[COUNT_NEW_FLOWS]++;
-  const slot = beginFlow(dp, b, s, image.scratch.original, 0);
-  return slot < 0 ? slot : leave(dp, b, s, route);
+  return enter(dp, image, b, s, 0, 1, route);
 }
 
 /** Gives the frame a backend of a frontend. 0, VERDICT_REJECTED (answered), or minus a drop reason. */
@@ -281,9 +274,25 @@ function balance(dp: Datapath, image: EbpfImage, b: Burst, s: number, frontend: 
   );
 }
 
-/** Counts a flow that came from outside; one of a pod or node was counted where it began. */
-function countOutsideFlow(dp: Datapath, b: Burst, s: number): void {
-  if (findSourceOwner(dp, b, s) < 0) dp.counters[COUNT_NEW_FLOWS]++;
+/** 1 for a frame that came from outside: a flow of a pod or node began on another node. */
+function beginsHere(dp: Datapath, b: Burst, s: number): number {
+  return findSourceOwner(dp, b, s) < 0 ? 1 : 0;
+}
+
+/** Enters the new flow, counts it if it begins here, and sends its frame on. */
+function enter(
+  dp: Datapath,
+  image: EbpfImage,
+  b: Burst,
+  s: number,
+  flags: number,
+  begins: number,
+  route: number,
+): number {
+  const slot = beginFlow(dp, b, s, image.scratch.original, flags);
+  if (slot < 0) return slot;
+  dp.counters[COUNT_NEW_FLOWS] += begins;
+  return leave(dp, b, s, route);
 }
 
 // ---- fragments and ICMP -----------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ const PLAIN_DST6 = MATCH_DST6 | (9 << 8);
  * @returns 0 to go on, VERDICT_REJECTED (lane `reason` is set), or minus a drop reason
  */
 export function walkHook(dp: Datapath, b: Burst, s: number, rules: RuleList, hook: number, table: number): number {
-  const base = (b.node[s] * HOOKS + hook) * RULE_TABLES + table;
+  const base = (rules.rows[b.node[s]] * HOOKS + hook) * RULE_TABLES + table;
   const chain = rules.bases[base];
   if (chain === -1 && rules.policies[base] !== TARGET_DROP) return 0;
   if (dp.ring.on) record2(dp.ring, EVENT_HOOK, hook, table);
@@ -77,7 +77,7 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
   const words = rules.words;
   const starts = rules.starts;
   const stack = dp.ports.scratch.stack;
-  const row = b.node[s] * rules.chains;
+  const row = rules.rows[b.node[s]] * rules.chains;
   // The cheap test of the commonest first match; a list of the other family has no such rule.
   const plainDst4 = b.family[s] === 4 ? PLAIN_DST4 : -1;
   const dst0 = b.dst0[s];

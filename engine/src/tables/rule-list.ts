@@ -14,9 +14,10 @@
  *     m+0  op (MATCH_…) | MATCH_INVERT | size in words << 8
  *     m+1… operands, listed at each MATCH_…
  *
- * Directory, one row per node: `starts[node * chains + chain]` is the word at which that node's body of the chain
- * begins, -1 where the node has no such chain. Nodes share bodies that are equal. `bases[node * 20 + hook * 4 + table]`
- * is the chain that the hook enters, -1 for none; `policies` beside it is TARGET_ACCEPT or TARGET_DROP.
+ * Directory, a row for each node that was compiled (`rows[node]`, -1 for the others): `starts[row * chains + chain]` is
+ * the word at which the node's body of the chain begins, -1 where it has no such chain. Nodes share bodies that are equal.
+ * `bases[row * 20 + hook * 4 + table]` is the chain that the hook enters, -1 for none; `policies` beside it is
+ * TARGET_ACCEPT or TARGET_DROP.
  *
  * Written by the compiler only, read by all; a change is a new rule list in a new image.
  */
@@ -125,6 +126,7 @@ export interface RuleList {
   readonly words: Int32Array;
   /** Chains that exist on any node. */
   readonly chains: number;
+  readonly rows: Int32Array;
   readonly starts: Int32Array;
   readonly bases: Int32Array;
   readonly policies: Int32Array;
@@ -169,13 +171,21 @@ export class RuleListBuilder {
 
   /**
    * The rule list in shared memory.
-   * @param starts one row of `chains` entries per node
-   * @param bases one row of HOOKS × RULE_TABLES chain ids per node; `policies` likewise
+   * @param rows row of each node, -1 for none
+   * @param starts `chains` entries a row
+   * @param bases HOOKS × RULE_TABLES chain ids a row; `policies` likewise
    */
-  build(chains: number, starts: readonly number[], bases: readonly number[], policies: readonly number[]): RuleList {
+  build(
+    chains: number,
+    rows: ArrayLike<number>,
+    starts: ArrayLike<number>,
+    bases: ArrayLike<number>,
+    policies: ArrayLike<number>,
+  ): RuleList {
     return {
       words: share(this.words.subarray(0, this.used)),
       chains,
+      rows: share(rows),
       starts: share(starts),
       bases: share(bases),
       policies: share(policies),

@@ -81,7 +81,7 @@ const GENERATION_STEP = 0x297a2d39;
 
 /** Hash of (seed, flow, generation): what every random choice about a connection is drawn from. */
 export function connectionHash(seed: number, flow: number, generation: number): number {
-  return mix32(mix32(seed + Math.imul(flow, FLOW_STEP)) + Math.imul(generation, GENERATION_STEP));
+  return mix32((mix32((seed + Math.imul(flow, FLOW_STEP)) | 0) + Math.imul(generation, GENERATION_STEP)) | 0);
 }
 
 /** Initial sequence number of the client (side 0) or server (side 1). */
@@ -327,14 +327,14 @@ function writeData(st: Station, stream: number, flow: number, s: number, hash: n
   const ports = flows[line + FLOW_STANDING + CONNECTION_PORTS];
   const seq = flows[line + FLOW_SEQ];
   if (proto === PROTO_TCP) {
-    flows[line + FLOW_SEQ] = seq + traffic.templates.index[row + TEMPLATE_PAYLOAD];
+    flows[line + FLOW_SEQ] = (seq + traffic.templates.index[row + TEMPLATE_PAYLOAD]) | 0;
     putTcp(b.view, l4, sum, ports, seq, flows[line + FLOW_ACK], 0);
   } else if (proto === PROTO_UDP) putUdp(b.view, l4, sum, ports);
   else if (proto === PROTO_SCTP) {
-    flows[line + FLOW_SEQ] = seq + 1;
+    flows[line + FLOW_SEQ] = (seq + 1) | 0;
     putSctpData(b, l4, s * b.slotBytes + 2 + b.len[s], ports, serverTag(b.flowHash[s]), seq);
   } else {
-    flows[line + FLOW_SEQ] = seq + 1;
+    flows[line + FLOW_SEQ] = (seq + 1) | 0;
     const covered = proto === PROTO_ICMP ? sum - addresses : sum;
     putEcho(b.view, l4, covered, (ports & -65_536) | (seq & 0xffff));
   }

@@ -136,21 +136,21 @@ function serveTcp(st: Station, b: Burst, s: number, to: number, stream: number, 
   const seq = b.view.getInt32(l4 + TCP_SEQ);
   const ackSeq = b.view.getInt32(l4 + TCP_ACK_SEQ);
   if ((flags & TCP_SYN) !== 0) {
-    writeTcpReply(st, b, s, to, stream, 1, initialSequence(b.flowHash[s], 1), seq + 1, TCP_SYN | TCP_ACK);
+    writeTcpReply(st, b, s, to, stream, 1, initialSequence(b.flowHash[s], 1), (seq + 1) | 0, TCP_SYN | TCP_ACK);
     return 1;
   }
   const payload = b.end[s] - l4 - getTcpHeaderBytes(b.view, l4);
   if ((flags & TCP_FIN) !== 0) {
-    writeTcpReply(st, b, s, to, stream, 1, ackSeq, seq + payload + 1, TCP_FIN | TCP_ACK);
+    writeTcpReply(st, b, s, to, stream, 1, ackSeq, (seq + payload + 1) | 0, TCP_FIN | TCP_ACK);
     return 1;
   }
   if (payload === 0) return 0;
   if (respond === RESPOND_ECHO) {
     const acked = flow * FLOW_WORDS + FLOW_ACK;
     const own = st.traffic.flows.words[acked];
-    st.traffic.flows.words[acked] = own + payload;
+    st.traffic.flows.words[acked] = (own + payload) | 0;
     echoTcp(b, s, to, own, seq, ackSeq, payload);
-  } else writeTcpReply(st, b, s, to, stream, 1, ackSeq, seq + payload, TCP_ACK);
+  } else writeTcpReply(st, b, s, to, stream, 1, ackSeq, (seq + payload) | 0, TCP_ACK);
   return 1;
 }
 
@@ -306,12 +306,12 @@ function clientTcp(
       writeTcpReply(st, b, s, to, stream, 0, ackSeq, 0, TCP_RST);
       return 1;
     }
-    if (which === FLOW_OPENING) stand(st, b.timeMs[s], stream, flow, line, ackSeq, seq + 1);
-    writeTcpReply(st, b, s, to, stream, 0, ackSeq, seq + 1, TCP_ACK);
+    if (which === FLOW_OPENING) stand(st, b.timeMs[s], stream, flow, line, ackSeq, (seq + 1) | 0);
+    writeTcpReply(st, b, s, to, stream, 0, ackSeq, (seq + 1) | 0, TCP_ACK);
     return 1;
   }
   if ((flags & TCP_FIN) !== 0) {
-    writeTcpReply(st, b, s, to, stream, 0, ackSeq, seq + 1, TCP_ACK);
+    writeTcpReply(st, b, s, to, stream, 0, ackSeq, (seq + 1) | 0, TCP_ACK);
     return 1;
   }
   return 0;

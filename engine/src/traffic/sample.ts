@@ -59,7 +59,7 @@ function fillWhole(limit: Int32Array, alias: Int32Array, base: number, i: number
 /** Draws 0 … n-1 from the alias table at `base`. */
 export function drawAlias(limit: Int32Array, alias: Int32Array, base: number, n: number, hash: number): number {
   const i = drawUniform(n, hash);
-  return mix32(hash + GOLDEN) >>> 0 < limit[base + i] >>> 0 ? i : alias[base + i];
+  return mix32((hash + GOLDEN) | 0) >>> 0 < limit[base + i] >>> 0 ? i : alias[base + i];
 }
 
 /** Draws 0 … n-1, each alike to n / 2^32. */
@@ -76,10 +76,10 @@ export function zipfWeights(n: number, skew: number): Float64Array {
 
 /** The part of a packet's hash that its window of packet numbers shares. */
 export function windowHash(seed: number, window: number): number {
-  return mix32(mix32(seed ^ 0x2545f491) + Math.imul(window, GOLDEN));
+  return mix32((mix32(seed ^ 0x2545f491) + Math.imul(window, GOLDEN)) | 0);
 }
 
 /** Hash of (seed, packet number): packet `i` of a window. */
 export function packetHash(ofWindow: number, i: number): number {
-  return mix32(ofWindow + Math.imul(i + 1, 0x85ebca77));
+  return mix32((ofWindow + Math.imul(i + 1, 0x85ebca77)) | 0);
 }

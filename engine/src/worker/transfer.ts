@@ -34,6 +34,7 @@ export interface TopologyParts {
 export interface RuleListParts {
   readonly words: SharedArrayBuffer;
   readonly chains: number;
+  readonly rows: SharedArrayBuffer;
   readonly starts: SharedArrayBuffer;
   readonly bases: SharedArrayBuffer;
   readonly policies: SharedArrayBuffer;
@@ -176,6 +177,7 @@ function takeRules(rules: RuleList): RuleListParts {
   return {
     words: shared(rules.words),
     chains: rules.chains,
+    rows: shared(rules.rows),
     starts: shared(rules.starts),
     bases: shared(rules.bases),
     policies: shared(rules.policies),
@@ -186,6 +188,7 @@ function attachRules(parts: RuleListParts): RuleList {
   return {
     words: new Int32Array(parts.words),
     chains: parts.chains,
+    rows: new Int32Array(parts.rows),
     starts: new Int32Array(parts.starts),
     bases: new Int32Array(parts.bases),
     policies: new Int32Array(parts.policies),
