@@ -36,7 +36,8 @@ function checkEngineFile(file) {
   for (const target of importsOf(file)) {
     if (target.startsWith('.')) {
       const to = posix.normalize(posix.join(posix.dirname(file), target)).split('/')[2];
-      if (ENGINE.indexOf(to) > ENGINE.indexOf(layer)) problems.push(`${file}: ${layer} must not import ${to} (${target})`);
+      if (ENGINE.indexOf(to) > ENGINE.indexOf(layer))
+        problems.push(`${file}: ${layer} must not import ${to} (${target})`);
       if (ENGINE.indexOf(to) < 0) problems.push(`${file}: ${target} leaves the engine`);
     } else if (!ENGINE_PACKAGES.includes(target) || layer !== 'worker') {
       problems.push(`${file}: ${layer} must not import ${target}`);
@@ -55,7 +56,8 @@ function checkControlFile(file) {
   for (const target of importsOf(file)) {
     if (!target.startsWith('.')) continue;
     const to = posix.normalize(posix.join(posix.dirname(file), target)).split('/')[2];
-    if (to !== layer && !CONTROL[layer].includes(to)) problems.push(`${file}: ${layer} must not import ${to} (${target})`);
+    if (to !== layer && !CONTROL[layer].includes(to))
+      problems.push(`${file}: ${layer} must not import ${to} (${target})`);
   }
 }
 
@@ -69,7 +71,11 @@ function listFiles(folder) {
   const found = [];
   for (const entry of readdirSync(join(root, folder), { withFileTypes: true, recursive: true })) {
     if (entry.isFile() && entry.name.endsWith('.ts')) {
-      found.push(relative(root, join(entry.parentPath ?? dirname(entry.path), entry.name)).split(sep).join('/'));
+      found.push(
+        relative(root, join(entry.parentPath ?? dirname(entry.path), entry.name))
+          .split(sep)
+          .join('/'),
+      );
     }
   }
   return found.sort();

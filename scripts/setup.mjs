@@ -21,10 +21,22 @@ export function setUp() {
     console.error(`flatpath needs Node 20.19 or later; this is ${process.versions.node}`);
     process.exit(2);
   }
-  const manifests = ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml', ...PACKAGES.map((p) => `${p}/package.json`)];
+  const manifests = [
+    'package.json',
+    'pnpm-lock.yaml',
+    'pnpm-workspace.yaml',
+    ...PACKAGES.map((p) => `${p}/package.json`),
+  ];
   step('install', manifests, existsSync(join(root, 'node_modules', '.bin', 'flatpath')), () => {
     const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    return run('npx', ['--yes', packageManager, 'install', '--frozen-lockfile', '--ignore-scripts', '--reporter=append-only']);
+    return run('npx', [
+      '--yes',
+      packageManager,
+      'install',
+      '--frozen-lockfile',
+      '--ignore-scripts',
+      '--reporter=append-only',
+    ]);
   });
   const sources = PACKAGES.flatMap((p) => [`${p}/tsconfig.json`, ...listFiles(`${p}/src`)]);
   const built = PACKAGES.every((p) => existsSync(join(root, p, 'dist', '.tsbuildinfo')));
@@ -47,7 +59,12 @@ function step(name, inputs, outputExists, act) {
 
 function digestOf(files) {
   const hash = createHash('sha256');
-  for (const file of files) hash.update(file).update('\0').update(readFileSync(join(root, file))).update('\0');
+  for (const file of files)
+    hash
+      .update(file)
+      .update('\0')
+      .update(readFileSync(join(root, file)))
+      .update('\0');
   return hash.digest('hex');
 }
 
@@ -64,7 +81,12 @@ function listFiles(folder) {
 /** Runs a command in the repository's root with its output on stderr; answers its exit code. */
 export function run(command, args, env = {}) {
   const windows = process.platform === 'win32';
-  const done = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], env: { ...process.env, ...env }, shell: windows });
+  const done = spawnSync(command, args, {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+    env: { ...process.env, ...env },
+    shell: windows,
+  });
   if (done.error) console.error(`${command}: ${done.error.message}`);
   return done.status;
 }

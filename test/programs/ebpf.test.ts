@@ -231,8 +231,20 @@ describe('checks at the pod’s interface', () => {
     expect(esp).toMatchObject({ verdict: 'dropped', reason: 'unknown-l4' });
     const local = send(world, { from: 'client', src: '10.244.0.10', dst: '127.0.0.1' });
     expect(local).toMatchObject({ verdict: 'dropped', reason: 'martian' });
-    const spoofed = send(world, { from: 'outside', src: '127.0.0.1', dst: '192.168.0.1' });
-    expect(spoofed).toMatchObject({ verdict: 'dropped', reason: 'martian' });
+    for (const [src, dst] of [
+      ['127.0.0.1', '192.168.0.1'],
+      ['::1', '2001:db8::1'],
+      ['224.0.0.9', '192.168.0.1'],
+      ['0.0.0.0', '192.168.0.1'],
+      ['203.0.113.7', '0.1.2.3'],
+      ['203.0.113.7', '224.0.0.251'],
+      ['2001:db8:ffff::7', 'ff05::2'],
+      ['2001:db8:ffff::7', '::1'],
+    ] as const) {
+      expect(send(world, { from: 'outside', src, dst })).toMatchObject({ verdict: 'dropped', reason: 'martian' });
+    }
+    const groups = send(world, { from: 'outside', src: '0.0.0.0', dst: '255.255.255.255', protocol: 'udp' });
+    expect(groups).toMatchObject({ verdict: 'delivered', pod: null });
   });
 
   it('drops an expired frame and answers its sender', () => {

@@ -28,7 +28,7 @@ export function addJsonBody(app: FastifyInstance): void {
     }
     parse(request, text, (error, value) => {
       if (error === null) done(null, value);
-      else done(new StatusError(400, `the body is not JSON: ${error.message}`));
+      else done(new StatusError(400, 'the body is not JSON, or has a key that could reach a prototype'));
     });
   });
 }

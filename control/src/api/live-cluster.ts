@@ -13,6 +13,7 @@ import type { Problem } from '../cluster/problem.ts';
 import { ObjectStore } from '../cluster/store.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
 import { type DatapathInput, resolveDatapath } from '../model/datapath.ts';
+import { StatusError } from './status.ts';
 
 /** Somebody who runs packets in the model. */
 export interface Publisher {
@@ -28,6 +29,9 @@ export interface Edit {
   /** Goes through every check and changes nothing. */
   readonly dryRun?: boolean;
 }
+
+/** Changes that may wait for each other. */
+const MOST_WAITING = 256;
 
 export interface CompileTimes {
   count: number;
@@ -45,6 +49,7 @@ export class LiveCluster {
   private readonly publishers: Publisher[] = [];
   private readonly versions = new Map<string, number>();
   private baseVersion = 1;
+  private waiting = 0;
   private last: Promise<unknown> = Promise.resolve();
 
   /** @throws InputError with everything that is wrong with the input */
@@ -80,7 +85,9 @@ export class LiveCluster {
 
   /** @throws InputError, StatusError or RangeError where the change is refused; nothing has happened then */
   change(edit: Edit): Promise<void> {
-    const result = this.last.then(() => this.apply(edit));
+    if (this.waiting >= MOST_WAITING) throw new StatusError(429, `${this.waiting} changes are waiting, as many as may`);
+    this.waiting++;
+    const result = this.last.then(() => this.apply(edit)).finally(() => this.waiting--);
     // The next change waits for this one, whatever comes of it.
     this.last = result.catch(() => undefined);
     return result;

@@ -18,6 +18,9 @@ import { startTraffic, type TrafficRun } from '../traffic/run.ts';
 import type { Publisher } from './live-cluster.ts';
 import { affinityKey, nodesKey } from './numbering.ts';
 
+/** From the seed of one part to that of the next: odd, so that none comes twice. */
+const NEXT_SEED = 0x9e3779b9;
+
 export type StreamState = 'setting-up' | 'running' | 'done' | 'stopped' | 'failed';
 
 /** What a stream has done; sums over its reconnections, set-up left out. */
@@ -35,6 +38,13 @@ export interface StreamReading {
   readonly error: string | null;
 }
 
+/** What runs. It holds threads' memory and a whole cluster, so it is let go at the end. */
+interface Part {
+  readonly run: TrafficRun;
+  readonly spec: TrafficSpec;
+  model: ClusterModel;
+}
+
 interface Move {
   readonly model: ClusterModel;
   readonly spec: TrafficSpec | null;
@@ -48,9 +58,7 @@ export class LiveStream implements Publisher {
   readonly wanted: number;
   /** Resolves when the stream has come to its end, good or bad. */
   readonly ended: Promise<void>;
-  private spec: TrafficSpec;
-  private model: ClusterModel;
-  private run: TrafficRun;
+  private part: Part | null;
   private state: StreamState = 'setting-up';
   private readonly past: Totals = { counters: new Float64Array(COUNTERS), station: new Float64Array(STATION_COUNTS) };
   private readonly lost = { workers: 0, frames: 0, flows: 0 };
@@ -63,15 +71,13 @@ export class LiveStream implements Publisher {
   private stopping = false;
   private moves: Move[] = [];
 
-  /** @throws ReferenceError for streams that the engine refuses, RangeError for a number of workers out of range */
+  /** @throws UnresolvedReference for streams that the engine refuses, RangeError for a number of workers out of range */
   constructor(model: ClusterModel, mode: Mode, spec: TrafficSpec, workers: number) {
-    this.model = model;
     this.mode = mode;
-    this.spec = spec;
     this.workers = workers;
     this.wanted = spec.packets;
-    this.run = startTraffic(model, mode, spec, workers);
-    this.ended = this.follow();
+    this.part = { model, spec, run: startTraffic(model, mode, spec, workers) };
+    this.ended = this.follow(this.part);
   }
 
   isOver(): boolean {
@@ -80,92 +86,87 @@ export class LiveStream implements Publisher {
 
   /** Ends the stream at its next tick. */
   stop(): void {
-    if (this.isOver()) return;
+    if (this.part === null) return;
     this.stopping = true;
-    this.run.handle.stop();
+    this.part.run.handle.stop();
   }
 
   read(): StreamReading {
-    const { lost, reconnects, images, wallMs, virtualMs, digest, error } = this;
-    if (this.isOver()) {
-      return { state: this.state, totals: this.past, lost, reconnects, images, wallMs, virtualMs, digest, error };
-    }
-    const { measuring, totals } = this.run.handle.progress();
-    const state = measuring ? 'running' : this.state;
-    return {
-      state,
-      totals: measuring ? sum(this.past, totals) : this.past,
-      lost,
-      reconnects,
-      images,
-      wallMs,
-      virtualMs,
-      digest,
-      error,
-    };
+    const { past, lost, reconnects, images, wallMs, virtualMs, digest, error } = this;
+    const rest = { lost, reconnects, images, wallMs, virtualMs, digest, error };
+    const progress = this.part?.run.handle.progress();
+    if (progress === undefined || !progress.measuring) return { state: this.state, totals: past, ...rest };
+    return { state: 'running', totals: sum(past, progress.totals), ...rest };
   }
 
   prepare(model: ClusterModel): () => Promise<void> {
-    // Changes come one after the other, so no move is under way here unless the stream is just ending.
-    const current = this.model;
-    const spec = renumber(this.spec, current, model);
+    const { part } = this;
+    if (part === null) return () => Promise.resolve();
+    const spec = renumber(part.spec, part.model, model);
     const isSame =
       spec !== null &&
-      sameSources(this.spec, spec) &&
-      nodesKey(current) === nodesKey(model) &&
-      (this.mode !== 'iptables' || affinityKey(current) === affinityKey(model));
+      sameSources(part.spec, spec) &&
+      nodesKey(part.model) === nodesKey(model) &&
+      (this.mode !== 'iptables' || affinityKey(part.model) === affinityKey(model));
+    const publish = isSame ? part.run.prepare(model) : null;
     return () => {
-      if (this.isOver() || this.stopping) return Promise.resolve();
-      if (isSame) return this.takeUp(model);
+      // Changes come one after the other, so the part is still the same, or the stream has come to its end.
+      if (this.part !== part || this.stopping) return Promise.resolve();
+      if (publish !== null) return this.takeUp(part, model, publish);
       return new Promise((resolve) => {
         this.moves.push({ model, spec, resolve });
-        this.run.handle.stop();
+        part.run.handle.stop();
       });
     };
   }
 
-  private async takeUp(model: ClusterModel): Promise<void> {
-    await this.run.publish(model);
-    this.model = model;
+  private async takeUp(part: Part, model: ClusterModel, publish: () => Promise<void>): Promise<void> {
+    await publish();
+    part.model = model;
     this.images++;
   }
 
-  private async follow(): Promise<void> {
+  private async follow(first: Part): Promise<void> {
     try {
-      while (this.addResult(await this.run.handle.done)) this.reconnect();
+      let part = first;
+      while (this.addResult(await part.run.handle.done)) {
+        part = this.reconnect();
+        this.part = part;
+        this.settleMoves();
+      }
       this.state = this.stopping ? 'stopped' : 'done';
     } catch (error) {
       this.state = 'failed';
       this.error = error instanceof Error ? error.message : String(error);
     }
+    this.part = null;
     this.settleMoves();
   }
 
   /** Adds a run that has ended; true where another has to follow. */
   private addResult(result: RunResult): boolean {
-    for (const part of ['counters', 'station'] as const) {
-      result.run[part].forEach((value, i) => {
-        this.past[part][i]! += value;
+    for (const lanes of ['counters', 'station'] as const) {
+      result.run[lanes].forEach((value, i) => {
+        this.past[lanes][i]! += value;
       });
     }
-    for (const part of ['workers', 'frames', 'flows'] as const) this.lost[part] += result.lost[part];
+    for (const what of ['workers', 'frames', 'flows'] as const) this.lost[what] += result.lost[what];
     this.wallMs += result.wallMs;
     this.virtualMs += result.virtualMs;
     this.digest = this.reconnects === 0 ? result.digest : null;
     return !this.stopping && this.moves.length > 0 && this.past.station[STATION_PACKETS]! < this.wanted;
   }
 
-  private reconnect(): void {
+  private reconnect(): Part {
     const { model, spec } = this.moves.at(-1)!;
     if (spec === null) throw new Error('none of its clients is in the cluster any more');
     const packets = this.wanted - this.past.station[STATION_PACKETS]!;
     // Another seed, or the new part would repeat the packets of the first.
-    this.spec = { ...spec, packets, seed: (spec.seed + 0x9e3779b9) | 0 };
-    this.model = model;
+    const rest = { ...spec, packets, seed: (spec.seed + NEXT_SEED) | 0 };
     this.state = 'setting-up';
+    this.digest = null;
     this.reconnects++;
-    this.run = startTraffic(model, this.mode, this.spec, this.workers);
-    this.settleMoves();
+    return { model, spec: rest, run: startTraffic(model, this.mode, rest, this.workers) };
   }
 
   private settleMoves(): void {

@@ -11,19 +11,25 @@ import type { StreamBook } from './stream-book.ts';
 import { type Tally, tallyModes } from './tallies.ts';
 
 export function addMetrics(app: FastifyInstance, cluster: LiveCluster, injection: Injection, book: StreamBook): void {
-  const registry = makeRegistry(cluster, injection, book);
+  // One reading for all metrics of a scrape, so that their sums agree.
+  let tallies: readonly Tally[] = [];
+  const registry = makeRegistry(cluster, injection, book, () => tallies);
   const schema = { tags: ['stats'], summary: 'metrics for Prometheus', produces: ['text/plain'] };
   app.get('/metrics', { schema }, async (_request, reply) => {
     reply.type(registry.contentType);
+    tallies = tallyModes(injection, book);
     return registry.metrics();
   });
 }
 
-function makeRegistry(cluster: LiveCluster, injection: Injection, book: StreamBook): Registry {
+function makeRegistry(
+  cluster: LiveCluster,
+  injection: Injection,
+  book: StreamBook,
+  tallies: () => readonly Tally[],
+): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  // One reading for all metrics of a scrape: prom-client collects them one after the other without a pause.
-  const tallies = (): Tally[] => tallyModes(injection, book);
   new Counter({
     name: 'flatpath_packets_total',
     help: 'Packets that ended, by mode, verdict and reason.',
@@ -63,11 +69,17 @@ function makeRegistry(cluster: LiveCluster, injection: Injection, book: StreamBo
       },
     });
   }
-  addGauges(registry, cluster, injection, book);
+  addGauges(registry, cluster, injection, book, tallies);
   return registry;
 }
 
-function addGauges(registry: Registry, cluster: LiveCluster, injection: Injection, book: StreamBook): void {
+function addGauges(
+  registry: Registry,
+  cluster: LiveCluster,
+  injection: Injection,
+  book: StreamBook,
+  tallies: () => readonly Tally[],
+): void {
   const registers = [registry];
   new Gauge({
     name: 'flatpath_conntrack_entries',
@@ -76,7 +88,7 @@ function addGauges(registry: Registry, cluster: LiveCluster, injection: Injectio
     registers,
     collect() {
       this.reset();
-      for (const { mode, conntrack } of tallyModes(injection, book)) {
+      for (const { mode, conntrack } of tallies()) {
         if (conntrack === null) continue;
         this.set({ mode, family: 'ipv4' }, conntrack.ipv4.entries);
         this.set({ mode, family: 'ipv6' }, conntrack.ipv6.entries);

@@ -7,6 +7,7 @@ import { readInput } from '../cluster/load.ts';
 import type { Problem } from '../cluster/problem.ts';
 import { type DatapathInput, DatapathSchema } from '../model/datapath.ts';
 import { checkDatapathValues } from '../model/datapath-check.ts';
+import type { JobGate } from './jobs.ts';
 import { allObjects, type LiveCluster } from './live-cluster.ts';
 import { causesOf, invalid, problemCauses } from './status.ts';
 
@@ -16,10 +17,9 @@ const LIST_BYTES = 16 * 1024 * 1024;
 const ObjectList = Type.Unsafe<object>({
   type: ['object', 'array'],
   description: 'a List with items, one object, or an array of objects',
-  items: { type: 'object' },
 });
 
-export function addObjects(app: FastifyInstance, cluster: LiveCluster): void {
+export function addObjects(app: FastifyInstance, cluster: LiveCluster, jobs: JobGate): void {
   const tags = ['objects'];
   app.get('/flatpath/v1/objects', { schema: { tags, summary: 'the desired state as a List' } }, () => ({
     apiVersion: 'v1',
@@ -29,7 +29,11 @@ export function addObjects(app: FastifyInstance, cluster: LiveCluster): void {
   }));
   app.put(
     '/flatpath/v1/objects',
-    { bodyLimit: LIST_BYTES, schema: { tags, summary: 'replaces the desired state', body: ObjectList } },
+    {
+      onRequest: jobs.enter,
+      bodyLimit: LIST_BYTES,
+      schema: { tags, summary: 'replaces the desired state', body: ObjectList },
+    },
     async (request) => {
       const { store, errors } = readInput([], { objects: itemsOf(request.body) });
       if (errors.length > 0) throw invalid(problemCauses(errors, fieldInList));

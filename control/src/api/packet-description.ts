@@ -17,7 +17,7 @@ import { type Address, parseAddress } from '../model/address.ts';
 import { oneOf } from '../model/schema.ts';
 import { resolveConnection } from '../probe/connection.ts';
 import type { Entry } from '../probe/injector.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 import { invalidField } from './status.ts';
 
 const closed = { additionalProperties: false } as const;
@@ -174,7 +174,7 @@ function resolveSource(
     const { address: target, port } = connection.targets[0]!;
     return { entry: { node, entry, endpoint }, source: address, target, port, protocol: connection.protocol };
   } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error;
+    if (!(error instanceof UnresolvedReference)) throw error;
     const field = error.message.includes(`'${dst.trim()}'`) && packet.hex === undefined ? 'fields.dst' : 'from';
     throw invalidField(`${at}.${field}`, error.message);
   }

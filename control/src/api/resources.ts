@@ -230,13 +230,11 @@ class Resource {
    * @throws StatusError 422 with every cause, 400 where body and path disagree
    */
   private readBody(body: unknown, namespace: string, name: string): ReadBody {
-    if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-      throw new StatusError(400, `the body must be one ${this.kind}`);
-    }
+    if (!isRecord(body)) throw new StatusError(400, `the body must be one ${this.kind}`);
     const apiVersion = apiVersionOf(this.entry);
-    const metadata: unknown = Reflect.get(body, 'metadata') ?? {};
+    const metadata = body['metadata'] ?? {};
     const whole: Record<string, unknown> = { apiVersion, kind: this.kind, ...body };
-    if (typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata)) {
+    if (isRecord(metadata)) {
       whole['metadata'] = {
         ...(namespace === '' ? {} : { namespace }),
         ...(name === '' ? {} : { name }),
@@ -246,27 +244,31 @@ class Resource {
     if (whole['kind'] !== this.kind || whole['apiVersion'] !== apiVersion) {
       throw new StatusError(400, `the body must be a ${this.kind} of ${apiVersion}, as the path says`);
     }
+    const said = (key: string): unknown => (isRecord(metadata) ? metadata[key] : undefined);
+    if (namespace !== '' && (said('namespace') ?? namespace) !== namespace) {
+      throw new StatusError(400, 'the namespace of the body is not the namespace of the path');
+    }
+    if (name !== '' && (said('name') ?? name) !== name) {
+      throw new StatusError(400, 'the name of the body is not the name of the path');
+    }
     const { store, errors } = readInput([], { objects: [whole] });
+    const given = said('name');
     if (errors.length > 0) {
-      const given: unknown =
-        typeof metadata === 'object' && metadata !== null ? Reflect.get(metadata, 'name') : undefined;
-      throw invalid(problemCauses(errors), this.details(name !== '' ? name : typeof given === 'string' ? given : ''));
+      throw invalid(problemCauses(errors), this.details(typeof given === 'string' ? given : name));
     }
     const object = allObjects(store)[0];
     if (object === undefined) throw new StatusError(400, `the body must be one ${this.kind}`);
     if (object.metadata.namespace !== namespace) {
-      throw new StatusError(400, 'the namespace of the body is not the namespace of the path');
-    }
-    if (name !== '' && object.metadata.name !== name) {
-      throw new StatusError(400, 'the name of the body is not the name of the path');
+      const field = 'metadata.namespace';
+      throw invalid([{ reason: 'FieldValueForbidden', field, message: `a ${this.kind} lives in no namespace` }]);
     }
     return { store, name: object.metadata.name };
   }
 
   /** A writer that read an older object must not overwrite what came after it. */
   private checkVersion(body: unknown, namespace: string, name: string): void {
-    const metadata: unknown = Reflect.get(Object(body), 'metadata');
-    const version: unknown = Reflect.get(Object(metadata), 'resourceVersion');
+    const metadata = isRecord(body) ? body['metadata'] : undefined;
+    const version = isRecord(metadata) ? metadata['resourceVersion'] : undefined;
     const current = String(this.cluster.versionOf(this.kind, namespace, name));
     if (version === undefined || version === '' || version === current) return;
     throw new StatusError(
@@ -302,6 +304,10 @@ interface ReadBody {
   /** Holds the object alone. */
   readonly store: ObjectStore;
   readonly name: string;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Deletes what lives in a namespace; answers its keys. */

@@ -6,6 +6,7 @@
 import swagger from '@fastify/swagger';
 import { Ajv } from 'ajv';
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { destination, pino } from 'pino';
 import { BUILT_MODES, type DatapathInput, type Mode } from '../model/datapath.ts';
 import { defaultMode } from '../probe/trace-report.ts';
 import { makeGuard } from './guard.ts';
@@ -38,7 +39,8 @@ export interface ServerOptions {
   readonly mode: Mode | null;
   readonly token: string;
   readonly allowedHosts: readonly string[];
-  readonly logger: FastifyBaseLogger;
+  /** As pino names them; the log goes to stderr. */
+  readonly logLevel: string;
 }
 
 export interface Server {
@@ -56,8 +58,9 @@ const MAX_PARAM = 512;
 /** @throws InputError where the manifests are wrong */
 export async function createServer(options: ServerOptions): Promise<Server> {
   const cluster = new LiveCluster(options.paths, options.datapath);
+  const logger: FastifyBaseLogger = pino({ level: options.logLevel }, destination(2));
   const app = fastify({
-    loggerInstance: options.logger,
+    loggerInstance: logger,
     bodyLimit: BODY_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout: CONNECTION_TIMEOUT_MS,
@@ -92,7 +95,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   });
   await app.register(async (scope) => {
     addResources(scope, cluster);
-    addObjects(scope, cluster);
+    addObjects(scope, cluster, jobs);
     addPackets(scope, cluster, injection, jobs, mode);
     addTrace(scope, cluster, jobs, mode);
     addStreams(scope, cluster, book, jobs, mode);

@@ -8,7 +8,7 @@ import { CaptureError } from '@flatpath/engine/wire/capture-record';
 import type { ErrorObject } from 'ajv';
 import { InputError, type Problem } from '../cluster/problem.ts';
 import { summarizeErrors } from '../model/schema-errors.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 
 export interface StatusCause {
   readonly reason: string;
@@ -129,7 +129,7 @@ export function statusOf(error: unknown): Status {
 function toStatusError(error: unknown): StatusError {
   if (error instanceof StatusError) return error;
   if (error instanceof InputError) return invalid(problemCauses(error.problems));
-  if (error instanceof ReferenceError)
+  if (error instanceof UnresolvedReference)
     return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);
   if (error instanceof CaptureError)
     return invalid([{ reason: 'FieldValueInvalid', field: '', message: error.message }]);

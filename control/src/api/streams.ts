@@ -10,7 +10,7 @@ import type { FastifyInstance } from 'fastify';
 import type { ClusterModel } from '../compile/image.ts';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import { oneOf } from '../model/schema.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 import { compileTraffic } from '../traffic/compile-traffic.ts';
 import { checkScenario, SCENARIO_KIND, type ScenarioSpec, ScenarioSpecSchema } from '../traffic/scenario.ts';
 import type { JobGate } from './jobs.ts';
@@ -110,7 +110,7 @@ function readTraffic(model: ClusterModel, body: StreamsBody): TrafficSpec {
   try {
     return compileTraffic(model, spec);
   } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error;
+    if (!(error instanceof UnresolvedReference)) throw error;
     throw invalid(causesOf([error.message.replace(/^spec\./, at)]));
   }
 }
@@ -125,7 +125,8 @@ function start(book: StreamBook, name: string, mode: Mode, traffic: TrafficSpec,
   try {
     return book.start(name, mode, traffic, workers);
   } catch (error) {
-    if (error instanceof ReferenceError || error instanceof RangeError) throw invalidField('streams', error.message);
+    if (error instanceof UnresolvedReference || error instanceof RangeError)
+      throw invalidField('streams', error.message);
     throw error;
   }
 }

@@ -5,7 +5,7 @@ import type { ClusterModel } from '../compile/image.ts';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import { oneOf } from '../model/schema.ts';
 import { type ConnectionRequest, resolveConnection } from '../probe/connection.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 import { traceConnection, traceReport } from '../probe/trace-report.ts';
 import { breathe, type JobGate } from './jobs.ts';
 import type { LiveCluster } from './live-cluster.ts';
@@ -49,7 +49,7 @@ function connect(model: ClusterModel, request: ConnectionRequest): ReturnType<ty
   try {
     return resolveConnection(model, request);
   } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error;
+    if (!(error instanceof UnresolvedReference)) throw error;
     throw invalidField(fieldAtFault(error.message, request), error.message);
   }
 }

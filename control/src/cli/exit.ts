@@ -1,6 +1,6 @@
 /** How a command ends: 0 ok, 1 the answer is no, 2 bad input or usage (DESIGN §7). */
 import { describeProblem, InputError, type Problem } from '../cluster/problem.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 
 export const EXIT_OK = 0;
 export const EXIT_NO = 1;
@@ -18,7 +18,7 @@ export class UsageError extends Error {
 export function reportFailure(error: unknown): number {
   if (error instanceof InputError) {
     for (const problem of error.problems) process.stderr.write(`error: ${describeProblem(problem)}\n`);
-  } else if (error instanceof UsageError || error instanceof ReferenceError) {
+  } else if (error instanceof UsageError || error instanceof UnresolvedReference) {
     process.stderr.write(`error: ${error.message}\n`);
   } else {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

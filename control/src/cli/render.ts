@@ -1,8 +1,8 @@
 /** `flatpath render`: a node's rules or maps as text. */
 import { type Command, Option } from 'commander';
 import { renderEbpf } from '../compile/ebpf-render.ts';
-import { renderIptablesSave } from '../compile/iptables-save.ts';
 import type { ClusterModel } from '../compile/image.ts';
+import { renderIptablesSave } from '../compile/iptables-save.ts';
 import { addClusterOptions, type ClusterOptions, loadModel } from './cluster-options.ts';
 import { EXIT_OK, UsageError } from './exit.ts';
 

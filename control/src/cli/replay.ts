@@ -1,7 +1,7 @@
 /** `flatpath replay`: a capture through the datapath, and what comes out as a capture. */
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { CaptureError } from '@flatpath/engine/wire/capture-record';
 import { readCapture } from '@flatpath/engine/wire/capture';
+import { CaptureError } from '@flatpath/engine/wire/capture-record';
 import { pcapWriter } from '@flatpath/engine/wire/pcap';
 import { type Command, Option } from 'commander';
 import type { ClusterModel } from '../compile/image.ts';
@@ -117,7 +117,9 @@ function nodeNumber(model: ClusterModel, name: string | undefined): number | nul
 }
 
 function toText(mode: Mode, output: string, tally: Tally): string {
-  const lines = [`${tally.packets} packets through ${mode}: ${tally.translated} translated, ${tally.masqueraded} masqueraded`];
+  const lines = [
+    `${tally.packets} packets through ${mode}: ${tally.translated} translated, ${tally.masqueraded} masqueraded`,
+  ];
   for (const [end, count] of [...tally.ends].sort()) lines.push(`  ${String(count).padStart(9)}  ${end}`);
   const answers = tally.answers === 0 ? '' : `, ${tally.answers} of them answers to rejected packets`;
   lines.push(`${tally.written} packets written to ${output}${answers}`);

@@ -1,17 +1,18 @@
 /** `flatpath run`: a scenario's traffic at full speed through each of its modes, a live line, then a table. */
+
+import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { COUNT_ENTERED } from '@flatpath/engine/programs/count';
 import { type Command, Option } from 'commander';
 import { parse } from 'yaml';
-import { readFileSync } from 'node:fs';
 import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
 import { checkDatapath } from '../model/datapath-check.ts';
 import { compileTraffic } from '../traffic/compile-traffic.ts';
 import { loadScenario, loadScenarioModel } from '../traffic/load-scenario.ts';
-import { reportRun, type RunReport, startTraffic } from '../traffic/run.ts';
+import { type RunReport, reportRun, startTraffic } from '../traffic/run.ts';
 import { EXIT_NO, EXIT_OK, printWarnings, UsageError } from './exit.ts';
 import { formatRunTable } from './run-table.ts';
-import { paletteFor, Progress } from './terminal.ts';
+import { Progress, paletteFor } from './terminal.ts';
 
 interface RunOptions {
   readonly mode?: string;
@@ -83,11 +84,13 @@ function readRunModes(asked: string | undefined, listed: readonly Mode[] | undef
   if (asked !== undefined && asked !== 'all') {
     const mode = MODES.find((candidate) => candidate === asked);
     if (mode === undefined) throw new UsageError(`--mode ${asked}: not one of ${MODES.join(', ')}`);
-    if (!BUILT_MODES.includes(mode)) throw new UsageError(`--mode ${asked}: this build runs ${BUILT_MODES.join(' and ')}`);
+    if (!BUILT_MODES.includes(mode))
+      throw new UsageError(`--mode ${asked}: this build runs ${BUILT_MODES.join(' and ')}`);
     return [mode];
   }
   const modes = (listed ?? BUILT_MODES).filter((mode) => BUILT_MODES.includes(mode));
-  if (modes.length === 0) throw new UsageError(`the scenario lists no mode that this build runs: ${BUILT_MODES.join(', ')}`);
+  if (modes.length === 0)
+    throw new UsageError(`the scenario lists no mode that this build runs: ${BUILT_MODES.join(', ')}`);
   return modes;
 }
 

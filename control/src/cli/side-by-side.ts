@@ -15,7 +15,12 @@ export function formatSideBySide(columns: readonly (readonly string[])[], width:
   const height = Math.max(...wrapped.map((column) => column.length));
   const lines: string[] = [];
   for (let row = 0; row < height; row++) {
-    lines.push(wrapped.map((column) => pad(column[row] ?? '', each)).join(GAP).trimEnd());
+    lines.push(
+      wrapped
+        .map((column) => pad(column[row] ?? '', each))
+        .join(GAP)
+        .trimEnd(),
+    );
   }
   return lines;
 }
@@ -44,5 +49,7 @@ function wrap(line: string, width: number): string[] {
     } else current = next;
   }
   lines.push(current);
-  return lines.flatMap((text) => (text.length <= width ? [text] : (text.match(new RegExp(`.{1,${width}}`, 'g')) ?? [])));
+  return lines.flatMap((text) =>
+    text.length <= width ? [text] : (text.match(new RegExp(`.{1,${width}}`, 'g')) ?? []),
+  );
 }

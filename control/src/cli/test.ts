@@ -5,7 +5,7 @@ import { MODES, type Mode } from '../model/datapath.ts';
 import { exitCodeOf, formatJunit, formatText, makeReport, type Report } from '../probe/report.ts';
 import { runSuite } from '../probe/suite.ts';
 import { reportFailure, UsageError } from './exit.ts';
-import { paletteFor, Progress } from './terminal.ts';
+import { Progress, paletteFor } from './terminal.ts';
 
 interface TestOptions {
   readonly mode: string;

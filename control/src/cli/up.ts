@@ -1,6 +1,5 @@
 /** `flatpath up`: serves the API until Ctrl-C. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { destination, pino } from 'pino';
 import { isLoopbackHost } from '../api/guard.ts';
 import { createServer } from '../api/server.ts';
 import { MODES } from '../model/datapath.ts';
@@ -57,7 +56,7 @@ async function up(options: UpOptions): Promise<number> {
     mode: modes[0] ?? null,
     token,
     allowedHosts: isAnyAddress(host) ? allowHost : [host, ...allowHost],
-    logger: pino({ level: options.logLevel }, destination(2)),
+    logLevel: options.logLevel,
   });
   reportModel(cluster.model, options.strict === true);
   let address: string;

@@ -4,14 +4,10 @@
  * The cluster part (topology, maps, shared chains) is made once; the node part covers the nodes that are asked for.
  */
 
-import {
-  type IptablesImage,
-  MODE_EBPF,
-  MODE_IPTABLES,
-} from '@flatpath/engine/programs/datapath';
+import { type IptablesImage, MODE_EBPF, MODE_IPTABLES } from '@flatpath/engine/programs/datapath';
 import type { EbpfImage } from '@flatpath/engine/programs/ebpf-image';
-import { resolveClusterCidr } from '../cluster/cluster-cidr.ts';
 import type { Cluster } from '../cluster/cluster.ts';
+import { resolveClusterCidr } from '../cluster/cluster-cidr.ts';
 import type { Problem } from '../cluster/problem.ts';
 import type { Prefix } from '../model/address.ts';
 import type { DatapathConfig, Mode } from '../model/datapath.ts';

@@ -1,7 +1,7 @@
 /**
  * discovery.k8s.io EndpointSlice.
  *
- * Conditions may be missing; `isReady`, `isServing` and `isTerminating` read them as kube-proxy does. Only
+ * Conditions may be missing; `isReady` and `isTerminating` read them as kube-proxy does. Only
  * `addresses[0]` of an endpoint is ever used by a datapath; the others are carried, not read.
  */
 
@@ -67,11 +67,6 @@ export type EndpointSlice = Static<typeof EndpointSliceSchema>;
 /** Ready for new connections. Missing means ready. */
 export function isReady(endpoint: Endpoint): boolean {
   return endpoint.conditions.ready !== false;
-}
-
-/** Able to answer, terminating or not. Missing means the same as ready. */
-export function isServing(endpoint: Endpoint): boolean {
-  return endpoint.conditions.serving ?? isReady(endpoint);
 }
 
 /** Shutting down. Missing means no. */

@@ -10,7 +10,7 @@
 import { ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK } from '@flatpath/engine/wire/burst';
 import type { Cluster } from '../cluster/cluster.ts';
 import { type ClusterTopology, nodeAddresses, podAddresses } from '../compile/topology.ts';
-import { type Address, type Family, inPrefix, parseAddress, type Prefix } from '../model/address.ts';
+import { type Address, type Family, inPrefix, type Prefix, parseAddress } from '../model/address.ts';
 import type { Pod } from '../model/pod.ts';
 import {
   commonFamily,
@@ -18,10 +18,10 @@ import {
   findPod,
   findService,
   findServicePort,
-  parseReference,
   type Protocol,
+  parseReference,
   type Reference,
-  ReferenceError,
+  UnresolvedReference,
 } from './reference.ts';
 
 export interface Source {
@@ -76,7 +76,7 @@ interface TargetCandidates {
   readonly protocol: Protocol;
 }
 
-/** @throws ReferenceError where a reference cannot be read, found or combined with the other */
+/** @throws UnresolvedReference where a reference cannot be read, found or combined with the other */
 export function resolveConnection(scope: ReferenceScope, request: ConnectionRequest): Connection {
   const protocol = readProtocol(request.protocol);
   const to = parseReference(request.to);
@@ -86,7 +86,7 @@ export function resolveConnection(scope: ReferenceScope, request: ConnectionRequ
   const source = resolveSource(scope, from, entryNode);
   const family = commonFamily(source.addresses, target.addresses);
   if (family === null) {
-    throw new ReferenceError(
+    throw new UnresolvedReference(
       `'${from.text}' and '${to.text}' share no address family: ${listFamilies(source.addresses)} and ${listFamilies(target.addresses)}`,
     );
   }
@@ -104,7 +104,7 @@ function readProtocol(text: string | undefined): Protocol | null {
   if (text === undefined) return null;
   const upper = text.toUpperCase();
   if (upper === 'TCP' || upper === 'UDP' || upper === 'SCTP' || upper === 'ICMP') return upper;
-  throw new ReferenceError(`'${text}' is not a protocol: TCP, UDP, SCTP or ICMP`);
+  throw new UnresolvedReference(`'${text}' is not a protocol: TCP, UDP, SCTP or ICMP`);
 }
 
 function readNode(scope: ReferenceScope, name: string | undefined): number | null {
@@ -113,7 +113,7 @@ function readNode(scope: ReferenceScope, name: string | undefined): number | nul
   const index = scope.topology.nodeIndex.get(bare);
   if (index === undefined) {
     const names = scope.cluster.nodes.map((node) => node.metadata.name).slice(0, 5);
-    throw new ReferenceError(`node '${bare}' does not exist; there is ${names.join(', ')}`);
+    throw new UnresolvedReference(`node '${bare}' does not exist; there is ${names.join(', ')}`);
   }
   return index;
 }
@@ -124,7 +124,7 @@ function resolveTarget(scope: ReferenceScope, to: Reference, protocol: Protocol 
       return { addresses: [to.address!], ...numericPort(to, protocol) };
     case 'node': {
       const node = scope.topology.nodeIndex.get(to.name);
-      if (node === undefined) throw new ReferenceError(`'${to.text}': there is no such node`);
+      if (node === undefined) throw new UnresolvedReference(`'${to.text}': there is no such node`);
       return { addresses: firstPerFamily(nodeAddresses(scope.cluster.nodes[node]!)), ...numericPort(to, protocol) };
     }
     case 'svc':
@@ -140,7 +140,7 @@ function resolveTarget(scope: ReferenceScope, to: Reference, protocol: Protocol 
 function resolveServiceTarget(scope: ReferenceScope, to: Reference, protocol: Protocol | null): TargetCandidates {
   const service = findService(scope.cluster, to);
   if (service.spec.type === 'ExternalName') {
-    throw new ReferenceError(`'${to.text}' is the external name '${service.spec.externalName}', not an address`);
+    throw new UnresolvedReference(`'${to.text}' is the external name '${service.spec.externalName}', not an address`);
   }
   const found = protocol === 'ICMP' ? null : findServicePort(service, to, protocol);
   // A number is taken as it is, served or not; a name also says the protocol.
@@ -152,14 +152,14 @@ function resolveServiceTarget(scope: ReferenceScope, to: Reference, protocol: Pr
   }
   const { addresses, ports } = readyEndpoints(scope.cluster, to, found?.name ?? null);
   if (addresses.length === 0) {
-    throw new ReferenceError(`'${to.text}' is headless and has no ready endpoint, its name has no address`);
+    throw new UnresolvedReference(`'${to.text}' is headless and has no ready endpoint, its name has no address`);
   }
   return { addresses, port: named && ports.length > 0 ? ports[0]! : port, protocol: reached };
 }
 
 function serviceClusterIps(texts: readonly string[], to: Reference): Address[] {
   const addresses = texts.map((text) => parseAddress(text)).filter((address) => address !== null);
-  if (addresses.length === 0) throw new ReferenceError(`'${to.text}' has no ClusterIP`);
+  if (addresses.length === 0) throw new UnresolvedReference(`'${to.text}' has no ClusterIP`);
   return addresses;
 }
 
@@ -189,8 +189,8 @@ function readyEndpoints(
 function numericPort(to: Reference, protocol: Protocol | null): { port: number; protocol: Protocol } {
   if (protocol === 'ICMP') return { port: 0, protocol };
   if (typeof to.port === 'number') return { port: to.port, protocol: protocol ?? 'TCP' };
-  if (to.port === null) throw new ReferenceError(`'${to.text}' needs a port (${to.text}:80)`);
-  throw new ReferenceError(`'${to.text}': only pods and Services have named ports`);
+  if (to.port === null) throw new UnresolvedReference(`'${to.text}' needs a port (${to.text}:80)`);
+  throw new UnresolvedReference(`'${to.text}': only pods and Services have named ports`);
 }
 
 function resolveSource(scope: ReferenceScope, from: Reference, entryNode: number | null): SourceCandidates {
@@ -199,17 +199,23 @@ function resolveSource(scope: ReferenceScope, from: Reference, entryNode: number
       return resolveAddressSource(scope, from.address!, entryNode);
     case 'node': {
       const node = scope.topology.nodeIndex.get(from.name);
-      if (node === undefined) throw new ReferenceError(`'${from.text}': there is no such node`);
+      if (node === undefined) throw new UnresolvedReference(`'${from.text}': there is no such node`);
       return hostSource(scope, node, firstPerFamily(nodeAddresses(scope.cluster.nodes[node]!)));
     }
     case 'svc':
-      throw new ReferenceError(`'${from.text}': a Service sends nothing; name a pod, a workload, a node or an address`);
+      throw new UnresolvedReference(
+        `'${from.text}': a Service sends nothing; name a pod, a workload, a node or an address`,
+      );
     default: {
       const pod = findPod(scope.cluster, from);
       const node = scope.topology.nodeIndex.get(pod.spec.nodeName) ?? 0;
       const addresses = requireAddresses(pod, from);
       if (pod.spec.hostNetwork) return hostSource(scope, node, addresses);
-      return podSource(scope.topology.endpoints.findIndex((endpoint) => endpoint.pod === pod), node, addresses);
+      return podSource(
+        scope.topology.endpoints.findIndex((endpoint) => endpoint.pod === pod),
+        node,
+        addresses,
+      );
     }
   }
 }
@@ -239,7 +245,12 @@ function resolveAddressSource(scope: ReferenceScope, address: Address, entryNode
 }
 
 /** Where a frame with these addresses enters, whoever made it: the rules of the file's head for its source address. */
-export function locateSource(scope: ReferenceScope, source: Address, target: Address, entryNode: number | null): Source {
+export function locateSource(
+  scope: ReferenceScope,
+  source: Address,
+  target: Address,
+  entryNode: number | null,
+): Source {
   const { topology } = scope;
   const endpoint = topology.endpointByAddress.get(source.text);
   if (endpoint !== undefined) {
@@ -253,7 +264,7 @@ function podSource(endpoint: number, node: number, addresses: readonly Address[]
     addresses,
     at(address, target) {
       if (isLoopback(target)) {
-        throw new ReferenceError(`${target.text} seen from a pod is the pod itself: no packet leaves it`);
+        throw new UnresolvedReference(`${target.text} seen from a pod is the pod itself: no packet leaves it`);
       }
       return { node, entry: ENTRY_POD, endpoint, address };
     },
@@ -286,7 +297,7 @@ function nodeOfTarget(scope: ReferenceScope, target: Address): number {
 
 function requireAddresses(pod: Pod, reference: Reference): Address[] {
   const addresses = podAddresses(pod);
-  if (addresses.length === 0) throw new ReferenceError(`'${reference.text}' has no address`);
+  if (addresses.length === 0) throw new UnresolvedReference(`'${reference.text}' has no address`);
   return addresses;
 }
 

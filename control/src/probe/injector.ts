@@ -6,13 +6,13 @@
  * is said by the caller, or follows from its source address as for a reference (probe/connection.ts).
  */
 
-import { ENTRY_ANSWER, type Burst, createBurst, CAPTURE_SLOT_BYTES, frameOffset } from '@flatpath/engine/wire/burst';
 import type { Datapath } from '@flatpath/engine/programs/datapath';
 import { runBurst } from '@flatpath/engine/programs/journey';
 import { NAT_DESTINATION, NAT_SOURCE, VERDICT_NAMES, type VerdictName } from '@flatpath/engine/programs/verdict';
-import { createEventRing, type EventRing, resetEventRing } from '@flatpath/engine/tables/event-ring';
 import { affinityMerge } from '@flatpath/engine/tables/affinity';
+import { createEventRing, type EventRing, resetEventRing } from '@flatpath/engine/tables/event-ring';
 import { hashTuple4, hashTuple6 } from '@flatpath/engine/tables/hash';
+import { type Burst, CAPTURE_SLOT_BYTES, createBurst, ENTRY_ANSWER, frameOffset } from '@flatpath/engine/wire/burst';
 import { parseFrame } from '@flatpath/engine/wire/parse';
 import { REASON_FRAME_TOO_LARGE, REASON_NODE_NOT_COMPILED, reasonName } from '@flatpath/engine/wire/reason';
 import { attachDatapath, reattachDatapath } from '../compile/attach.ts';
@@ -74,13 +74,7 @@ export class Injector {
    * @param entry null: by the frame's source address; a frame without an address enters by the uplink of `uplinkNode`
    * @param uplinkNode node where frames from outside enter, null: the node that owns the target, else the first
    */
-  inject(
-    frame: Uint8Array,
-    entry: Entry | null,
-    uplinkNode: number | null,
-    timeMs: number,
-    record: boolean,
-  ): Injected {
+  inject(frame: Uint8Array, entry: Entry | null, uplinkNode: number | null, timeMs: number, record: boolean): Injected {
     const b = this.burst;
     if (frame.length > b.slotBytes - 2) return tooLarge(uplinkNode ?? 0);
     for (;;) {

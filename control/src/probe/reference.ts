@@ -2,7 +2,7 @@
  * References: what a user writes for a source or target (`pod/shop/frontend-0`, `svc/checkout:5050`, `node/worker-1`,
  * `203.0.113.2`, `[2001:db8::1]:80`, `checkout.shop.svc.cluster.local:grpc`), read and looked up in a cluster.
  *
- * A reference that cannot be read or found is a `ReferenceError` whose sentence says what was looked for.
+ * A reference that cannot be read or found is a `UnresolvedReference` whose sentence says what was looked for.
  */
 
 import type { Cluster } from '../cluster/cluster.ts';
@@ -24,10 +24,10 @@ export interface Reference {
   readonly port: number | string | null;
 }
 
-export class ReferenceError extends Error {
+export class UnresolvedReference extends Error {
   constructor(message: string) {
     super(message);
-    this.name = 'ReferenceError';
+    this.name = 'UnresolvedReference';
   }
 }
 
@@ -63,15 +63,17 @@ export function parseReference(text: string): Reference {
   if (slash < 0) return parseDnsName(trimmed, host, port);
   const kind = Object.hasOwn(KINDS, host.slice(0, slash)) ? KINDS[host.slice(0, slash)] : undefined;
   if (kind === undefined) {
-    throw new ReferenceError(`'${trimmed}': '${host.slice(0, slash)}' is not one of pod, svc, deploy, sts, ds, node`);
+    throw new UnresolvedReference(
+      `'${trimmed}': '${host.slice(0, slash)}' is not one of pod, svc, deploy, sts, ds, node`,
+    );
   }
   const parts = host.slice(slash + 1).split('/');
-  if (parts.some((part) => part === '')) throw new ReferenceError(`'${trimmed}' lacks a name`);
+  if (parts.some((part) => part === '')) throw new UnresolvedReference(`'${trimmed}' lacks a name`);
   if (kind === 'node') {
-    if (parts.length !== 1) throw new ReferenceError(`'${trimmed}': a node has no namespace`);
+    if (parts.length !== 1) throw new UnresolvedReference(`'${trimmed}': a node has no namespace`);
     return { text: trimmed, kind, namespace: '', name: parts[0]!, address: null, port };
   }
-  if (parts.length > 2) throw new ReferenceError(`'${trimmed}' has more parts than kind/namespace/name`);
+  if (parts.length > 2) throw new UnresolvedReference(`'${trimmed}' has more parts than kind/namespace/name`);
   const name = parts[parts.length - 1]!;
   return { text: trimmed, kind, namespace: parts.length === 2 ? parts[0]! : 'default', name, address: null, port };
 }
@@ -81,7 +83,7 @@ export function literalAddress(text: string): string | null {
   try {
     return parseReference(text).address?.text ?? null;
   } catch (error) {
-    if (error instanceof ReferenceError) return null;
+    if (error instanceof UnresolvedReference) return null;
     throw error;
   }
 }
@@ -101,8 +103,9 @@ export function findPods(cluster: Cluster, reference: Reference): Pod[] {
 export function findPod(cluster: Cluster, reference: Reference): Pod {
   const pods = findPods(cluster, reference);
   const pod = pods.find((candidate) => !hasEnded(candidate)) ?? pods[0];
-  if (pod === undefined) throw new ReferenceError(notFound(cluster, reference));
-  if (hasEnded(pod)) throw new ReferenceError(`'${reference.text}' has ended (${pod.status.phase}) and has no address`);
+  if (pod === undefined) throw new UnresolvedReference(notFound(cluster, reference));
+  if (hasEnded(pod))
+    throw new UnresolvedReference(`'${reference.text}' has ended (${pod.status.phase}) and has no address`);
   return pod;
 }
 
@@ -110,7 +113,7 @@ export function findService(cluster: Cluster, reference: Reference): Service {
   const service = cluster.services.find(
     (candidate) => candidate.metadata.namespace === reference.namespace && candidate.metadata.name === reference.name,
   );
-  if (service === undefined) throw new ReferenceError(notFound(cluster, reference));
+  if (service === undefined) throw new UnresolvedReference(notFound(cluster, reference));
   return service;
 }
 
@@ -121,12 +124,12 @@ export function findServicePort(service: Service, reference: Reference, protocol
   if (port === null) {
     const fitting = protocol === null ? ports : ports.filter((candidate) => candidate.protocol === protocol);
     if (fitting.length === 1) return fitting[0]!;
-    throw new ReferenceError(`'${text}' needs a port: ${listPorts(ports)}`);
+    throw new UnresolvedReference(`'${text}' needs a port: ${listPorts(ports)}`);
   }
   if (typeof port === 'number') return ports.find((candidate) => candidate.port === port) ?? null;
   const named = ports.filter((candidate) => candidate.name === port);
   const found = named.find((candidate) => candidate.protocol === protocol) ?? named[0];
-  if (found === undefined) throw new ReferenceError(`'${text}': no port '${port}'; there is ${listPorts(ports)}`);
+  if (found === undefined) throw new UnresolvedReference(`'${text}': no port '${port}'; there is ${listPorts(ports)}`);
   return found;
 }
 
@@ -141,7 +144,7 @@ export function findContainerPort(
   const found = named.find((candidate) => candidate.protocol === protocol) ?? named[0];
   if (found === undefined) {
     const names = ports.filter((candidate) => candidate.name !== '').map((candidate) => candidate.name);
-    throw new ReferenceError(
+    throw new UnresolvedReference(
       `'${reference.text}': the pod has no container port '${reference.port}'${names.length > 0 ? `; there is ${names.join(', ')}` : ''}`,
     );
   }
@@ -172,17 +175,18 @@ function readPort(text: string, port: string | undefined): number | string | nul
   if (port === undefined) return null;
   if (/^\d+$/.test(port)) {
     const number = Number(port);
-    if (number < 1 || number > 65_535) throw new ReferenceError(`'${text}': ${port} is not a port (1 to 65535)`);
+    if (number < 1 || number > 65_535) throw new UnresolvedReference(`'${text}': ${port} is not a port (1 to 65535)`);
     return number;
   }
-  if (!/^[A-Za-z0-9-]+$/.test(port)) throw new ReferenceError(`'${text}': '${port}' is not a port or a port's name`);
+  if (!/^[A-Za-z0-9-]+$/.test(port))
+    throw new UnresolvedReference(`'${text}': '${port}' is not a port or a port's name`);
   return port;
 }
 
 function parseDnsName(text: string, host: string, port: number | string | null): Reference {
   const match = /^([^.]+)\.([^.]+)\.svc(?:\.cluster\.local)?\.?$/i.exec(host);
   if (match === null) {
-    throw new ReferenceError(
+    throw new UnresolvedReference(
       `'${text}' is not a reference: pod/NS/NAME, svc/NS/NAME, deploy/, sts/, ds/, node/NAME, an address, or name.ns.svc`,
     );
   }

@@ -37,12 +37,23 @@ export interface TestResult {
 
 export interface Report {
   readonly version: 1;
-  readonly summary: { readonly tests: number; readonly probes: number; readonly passed: number; readonly failed: number };
+  readonly summary: {
+    readonly tests: number;
+    readonly probes: number;
+    readonly passed: number;
+    readonly failed: number;
+  };
   readonly tests: readonly TestResult[];
 }
 
 /** What stands for an answer that could not be had. */
-export const NO_ANSWER: ActualResult = { verdict: 'none', reason: 'none', translated: false, backends: [], masquerade: false };
+export const NO_ANSWER: ActualResult = {
+  verdict: 'none',
+  reason: 'none',
+  translated: false,
+  backends: [],
+  masquerade: false,
+};
 
 export function makeReport(tests: readonly TestResult[]): Report {
   let probes = 0;
@@ -75,7 +86,9 @@ export function formatText(report: Report, palette: Palette): string {
   for (const test of report.tests) {
     const bad = test.error !== null || test.probes.some((probe) => !probe.passed);
     const count = `${test.probes.filter((probe) => probe.passed).length}/${test.probes.length}`;
-    lines.push(`${bad ? palette.bad('✗') : palette.good('✓')} ${palette.bold(test.name)} [${test.mode}] ${palette.dim(count)}`);
+    lines.push(
+      `${bad ? palette.bad('✗') : palette.good('✓')} ${palette.bold(test.name)} [${test.mode}] ${palette.dim(count)}`,
+    );
     if (test.error !== null) for (const line of test.error.split('\n')) lines.push(`    ${palette.bad(line)}`);
     for (const probe of test.probes) {
       if (probe.passed) continue;
@@ -96,12 +109,17 @@ export function differences(probe: ProbeResult): string[] {
   const { expected, actual } = probe;
   const lines: string[] = [];
   const compare = (field: keyof ActualResult, wanted: unknown, got: unknown): void => {
-    if (wanted !== undefined && !sameValue(wanted, got)) lines.push(`${field}: expected ${show(wanted)}, got ${show(got)}`);
+    if (wanted !== undefined && !sameValue(wanted, got))
+      lines.push(`${field}: expected ${show(wanted)}, got ${show(got)}`);
   };
   compare('verdict', expected.verdict, actual.verdict);
   compare('reason', expected.reason, actual.reason);
   compare('translated', expected.translated, actual.translated);
-  compare('backends', expected.backends === undefined ? undefined : [...new Set(expected.backends)].sort(), actual.backends);
+  compare(
+    'backends',
+    expected.backends === undefined ? undefined : [...new Set(expected.backends)].sort(),
+    actual.backends,
+  );
   compare('masquerade', expected.masquerade, actual.masquerade);
   if (lines.length > 0 && expected.verdict !== undefined && !lines[0]!.startsWith('verdict')) return lines;
   if (lines.length > 0 && actual.reason !== 'none' && expected.reason === undefined) lines[0] += ` (${actual.reason})`;
@@ -140,7 +158,8 @@ export function formatJunit(report: Report): string {
       }
     }
     // An entry without probes still has to show its error.
-    if (test.error !== null && test.probes.length === 0) lines.push(`    <system-err>${escape(test.error)}</system-err>`);
+    if (test.error !== null && test.probes.length === 0)
+      lines.push(`    <system-err>${escapeXml(test.error)}</system-err>`);
     lines.push('  </testsuite>');
   }
   lines.push('</testsuites>');
@@ -153,12 +172,11 @@ function errorCount(test: TestResult): number {
 }
 
 function attribute(text: string): string {
-  return `"${escape(text).replaceAll('"', '&quot;').replaceAll('\n', '&#10;')}"`;
+  return `"${escapeXml(text).replaceAll('"', '&quot;').replaceAll('\n', '&#10;')}"`;
 }
 
-function escape(text: string): string {
+function escapeXml(text: string): string {
   // Control characters other than tab and line ends are not allowed in XML 1.0 at all.
-  // biome would rather see no control characters in a pattern, so they are found by their code.
   const clean = [...text].filter((char) => char >= ' ' || char === '\n' || char === '\t').join('');
   return clean.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

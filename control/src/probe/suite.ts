@@ -24,8 +24,15 @@ import {
   probeNames,
   TEST_KIND,
 } from './connectivity-test.ts';
-import { literalAddress, ReferenceError } from './reference.ts';
-import { type ActualResult, type BranchResult, differences, NO_ANSWER, type ProbeResult, type TestResult } from './report.ts';
+import { literalAddress, UnresolvedReference } from './reference.ts';
+import {
+  type ActualResult,
+  type BranchResult,
+  differences,
+  NO_ANSWER,
+  type ProbeResult,
+  type TestResult,
+} from './report.ts';
 import { type Branch, Simulator } from './simulator.ts';
 
 export interface SuiteOptions {
@@ -91,7 +98,7 @@ export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
   try {
     branches = simulator.probe(resolveConnection(simulator.model, probe), false);
   } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error;
+    if (!(error instanceof UnresolvedReference)) throw error;
     return { name, passed: false, expected, actual: NO_ANSWER, branches: [], error: error.message };
   }
   const result = {

@@ -6,7 +6,7 @@ import { RESPOND_ACK, RESPOND_NONE, type StreamSpec, type TrafficSpec } from '@f
 import type { ClusterModel } from '../compile/image.ts';
 import { resolveConnection } from '../probe/connection.ts';
 import { protocolNumber } from '../probe/first-packet.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 import { durationSeconds, type ScenarioSpec, type StreamDocument } from './scenario.ts';
 
 /** Linux' ephemeral ports, net.ipv4.ip_local_port_range. */
@@ -18,7 +18,7 @@ const DEFAULT_FLOWS = 1024;
 const DEFAULT_BYTES = 128;
 const DEFAULT_SKEW = 1.1;
 
-/** @throws ReferenceError that names the stream, where a reference cannot be resolved */
+/** @throws UnresolvedReference that names the stream, where a reference cannot be resolved */
 export function compileTraffic(model: ClusterModel, spec: ScenarioSpec): TrafficSpec {
   const rates = streamRates(spec.streams);
   const packetsPerSecond = rates.reduce((sum, rate) => sum + rate, 0);
@@ -48,14 +48,15 @@ function compileStream(model: ClusterModel, stream: StreamDocument, index: numbe
       try {
         return resolveConnection(model, { from, to, protocol: stream.protocol, node: stream.node });
       } catch (error) {
-        if (error instanceof ReferenceError) throw new ReferenceError(`spec.streams[${index}] (${name}): ${error.message}`);
+        if (error instanceof UnresolvedReference)
+          throw new UnresolvedReference(`spec.streams[${index}] (${name}): ${error.message}`);
         throw error;
       }
     }),
   );
   const { family, protocol } = connections[0]!;
   if (connections.some((other) => other.family !== family || other.protocol !== protocol)) {
-    throw new ReferenceError(
+    throw new UnresolvedReference(
       `spec.streams[${index}] (${name}): its references mix address families or protocols; make it two streams`,
     );
   }

@@ -5,8 +5,6 @@
  * what the real system of the mode holds.
  */
 
-import { type RunHandle, type RunResult, startRun, type Totals } from '@flatpath/engine/worker/pool';
-import { takeImage, takeState } from '@flatpath/engine/worker/transfer';
 import {
   COUNT_BYTES,
   COUNT_ENTERED,
@@ -24,12 +22,14 @@ import { SHARDS } from '@flatpath/engine/traffic/shard';
 import { STATION_BROKEN, STATION_PACKETS, STATION_REFUSED, STATION_VERIFIED } from '@flatpath/engine/traffic/station';
 import type { TrafficSpec } from '@flatpath/engine/traffic/stream';
 import { reasonName } from '@flatpath/engine/wire/reason';
+import { type RunHandle, type RunResult, startRun, type Totals } from '@flatpath/engine/worker/pool';
+import { takeImage, takeState } from '@flatpath/engine/worker/transfer';
 import { attachDatapath } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
 import { formatWords } from '../model/address.ts';
-import { serviceNameOf } from '../model/endpoint-slice.ts';
 import type { Mode } from '../model/datapath.ts';
-import { ReferenceError } from '../probe/reference.ts';
+import { serviceNameOf } from '../model/endpoint-slice.ts';
+import { UnresolvedReference } from '../probe/reference.ts';
 
 /** A cluster of so many nodes is compiled whole; of a larger one the nodes that the streams can reach. */
 const COMPILE_ALL_NODES = 64;
@@ -46,8 +46,8 @@ const RING_WORDS = 64;
 export interface TrafficRun {
   readonly mode: Mode;
   readonly handle: RunHandle;
-  /** Publishes another image of the same mode; resolves when every worker runs it. */
-  publish(model: ClusterModel): Promise<void>;
+  /** Compiles another image of the same mode; what it answers publishes it, and resolves when every worker runs it. */
+  prepare(model: ClusterModel): () => Promise<void>;
 }
 
 /** One verdict and reason of a run's outcome. */
@@ -86,7 +86,7 @@ export interface RunReport {
   readonly digest: string;
 }
 
-/** @throws ReferenceError naming what the engine refuses of the streams */
+/** @throws UnresolvedReference naming what the engine refuses of the streams */
 export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec, workers: number): TrafficRun {
   const nodes = reachedNodes(model, spec);
   const image = compileImage(model, mode, nodes);
@@ -95,17 +95,17 @@ export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec,
   try {
     traffic = compileStreams(spec);
   } catch (error) {
-    if (error instanceof RangeError) throw new ReferenceError(error.message);
+    if (error instanceof RangeError) throw new UnresolvedReference(error.message);
     throw error;
   }
-  const handle = startRun(
-    { traffic, image: takeImage(datapath), state: takeState(datapath), updates: [] },
-    workers,
-  );
+  const handle = startRun({ traffic, image: takeImage(datapath), state: takeState(datapath), updates: [] }, workers);
   return {
     mode,
     handle,
-    publish: (changed) => handle.swapImage(partsOf(compileImage(changed, mode, reachedNodes(changed, spec)))),
+    prepare(changed) {
+      const parts = partsOf(compileImage(changed, mode, reachedNodes(changed, spec)));
+      return () => handle.swapImage(parts);
+    },
   };
 }
 

@@ -60,6 +60,7 @@ import {
   selectBackend,
 } from './ebpf-service.ts';
 import { isIcmp } from './flow-key.ts';
+import { isForEveryHost } from './martian.ts';
 import { noteFirstFragment, recallFirstFragment } from './netfilter-fragment.ts';
 import { OWNER_POD, ownerKind } from './owner.ts';
 import { EVENT_ROUTE, record2 } from './record.ts';
@@ -154,6 +155,8 @@ function isStale(dp: Datapath, image: EbpfImage, b: Burst, s: number, ct: Conntr
 // ---- new flows --------------------------------------------------------------------------------------------------
 
 function passNewFlow(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
+  if (isMartian(b, s)) return -REASON_MARTIAN;
+  if (isForEveryHost(b, s)) return leave(dp, b, s, ROUTE_HOST << 24);
   switch (b.entry[s]) {
     case ENTRY_POD:
       return passNewFromPod(dp, image, b, s);
@@ -167,7 +170,6 @@ function passNewFlow(dp: Datapath, image: EbpfImage, b: Burst, s: number): numbe
 
 function passNewFromPod(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
   if (!isCarried(image, b, s)) return -REASON_UNKNOWN_L4;
-  if (isLoopbackDestination(b, s)) return -REASON_MARTIAN;
   keepTuple(b, s, image.scratch.original);
   let flags = 0;
   const frontend = hasPorts(b, s) ? findFrontend(dp, image, b, s, NODE_PORTS_ANY) : -1;
@@ -196,7 +198,6 @@ function leavesCluster(dp: Datapath, image: EbpfImage, b: Burst, s: number, rout
 }
 
 function passNewFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
-  if (isLoopbackDestination(b, s) || isLoopbackSource(b, s)) return -REASON_MARTIAN;
   if (hasPorts(b, s)) {
     const frontend = findFrontend(dp, image, b, s, NODE_PORTS_OWN);
     if (frontend >= 0) return passServiceFromUplink(dp, image, b, s, frontend);
@@ -316,7 +317,8 @@ function passLaterFragment(dp: Datapath, image: EbpfImage, b: Burst, s: number):
 }
 
 function passIcmpMessage(dp: Datapath, b: Burst, s: number): number {
-  if (b.entry[s] === ENTRY_POD && isLoopbackDestination(b, s)) return -REASON_MARTIAN;
+  if (isMartian(b, s)) return -REASON_MARTIAN;
+  if (isForEveryHost(b, s)) return leave(dp, b, s, ROUTE_HOST << 24);
   if (!findQuotedFlow(dp, b, s)) return leave(dp, b, s, findRoute(dp, b, s));
   const destination = translateRelatedDestination(dp, b, s);
   if (destination < 0) return destination;
@@ -358,8 +360,21 @@ function isOwnSource(dp: Datapath, b: Burst, s: number): boolean {
   return b.src0[s] === own[at] && b.src1[s] === own[at + 1] && b.src2[s] === own[at + 2] && b.src3[s] === own[at + 3];
 }
 
-function isLoopbackSource(b: Burst, s: number): boolean {
-  return b.family[s] === 4 ? b.src0[s] >>> 24 === 127 : (b.src0[s] | b.src1[s] | b.src2[s]) === 0 && b.src3[s] === 1;
+/**
+ * Addresses that the kernel below refuses on a frame from outside the node, as in the other modes (martian.ts): loopback
+ * on either side, a group as source, 0/8, and groups beyond the link, which nobody forwards.
+ */
+function isMartian(b: Burst, s: number): boolean {
+  if (b.entry[s] !== ENTRY_POD && b.entry[s] !== ENTRY_UPLINK) return false;
+  const src = b.src0[s];
+  const dst = b.dst0[s];
+  if (isLoopbackDestination(b, s)) return true;
+  if (b.family[s] === 6) {
+    if (src >>> 24 === 0xff || ((src | b.src1[s] | b.src2[s]) === 0 && b.src3[s] === 1)) return true;
+    return dst >>> 24 === 0xff && !isForEveryHost(b, s);
+  }
+  if (src >>> 28 === 0xe || src === -1 || src >>> 24 === 127) return true;
+  return dst !== -1 && (src >>> 24 === 0 || dst >>> 24 === 0 || dst >>> 28 === 0xe);
 }
 
 function hasPorts(b: Burst, s: number): boolean {

@@ -114,7 +114,7 @@ function drawFlow(traffic: Traffic, stream: number, hash: number): number {
  */
 export function sendWindow(st: Station, window: number, count: number, startMs: number, stepMs: number): number {
   const traffic = st.traffic;
-  const flowShards = traffic.flows.shards;
+  const flowShards = st.flowShards;
   const ofWindow = windowHash(traffic.seed, window);
   let frames = 0;
   for (let i = 0; i < count; i++) {
@@ -136,8 +136,7 @@ export function countWindow(st: Station, window: number, count: number): number 
   let taken = 0;
   for (let i = 0; i < count; i++) {
     const hash = packetHash(ofWindow, i);
-    if (st.owner[st.traffic.flows.shards[drawFlow(st.traffic, drawStream(st.traffic, hash), hash)]] === st.worker)
-      taken++;
+    if (st.owner[st.flowShards[drawFlow(st.traffic, drawStream(st.traffic, hash), hash)]] === st.worker) taken++;
   }
   return taken;
 }
@@ -173,8 +172,8 @@ export function countSetup(st: Station, first: number, count: number): number {
 
 /** One packet of a flow into slot `s`; 1, or 0 when the connect was refused. */
 function sendPacket(st: Station, stream: number, flow: number, hash: number, isNew: boolean, s: number): number {
-  const proto = st.traffic.words[stream * STREAM_WORDS + STREAM_PROTO];
-  const flows = st.traffic.flows.words;
+  const proto = st.streamWords[stream * STREAM_WORDS + STREAM_PROTO];
+  const flows = st.flowWords;
   const line = flow * FLOW_WORDS;
   const state = flows[line + FLOW_STATE];
   if (isNew) flows[line + FLOW_ATTEMPT] = (flows[line + FLOW_ATTEMPT] + 1) & 0x3fffffff;
@@ -197,17 +196,16 @@ function sendPacket(st: Station, stream: number, flow: number, hash: number, isN
 
 /** Sets the entry lanes of a frame that the flow's client sends. */
 export function enter(st: Station, b: Burst, s: number, stream: number, flow: number, generation: number): void {
-  const traffic = st.traffic;
-  const source = traffic.flows.words[flow * FLOW_WORDS + FLOW_SOURCE];
-  b.node[s] = traffic.peers[source + SOURCE_NODE];
-  b.entry[s] = traffic.peers[source + SOURCE_ENTRY];
-  b.endpoint[s] = traffic.peers[source + SOURCE_ENDPOINT];
-  b.shard[s] = traffic.flows.shards[flow];
+  const source = st.flowWords[flow * FLOW_WORDS + FLOW_SOURCE];
+  b.node[s] = st.peers[source + SOURCE_NODE];
+  b.entry[s] = st.peers[source + SOURCE_ENTRY];
+  b.endpoint[s] = st.peers[source + SOURCE_ENDPOINT];
+  b.shard[s] = st.flowShards[flow];
   b.timeMs[s] = st.timeMs;
   b.choice[s] = -1;
-  b.flowHash[s] = connectionHash(traffic.seed, flow, generation);
+  b.flowHash[s] = connectionHash(st.traffic.seed, flow, generation);
   b.tag[s] = flow << 1;
-  b.family[s] = traffic.words[stream * STREAM_WORDS + STREAM_FAMILY];
+  b.family[s] = st.streamWords[stream * STREAM_WORDS + STREAM_FAMILY];
 }
 
 /**
@@ -215,13 +213,12 @@ export function enter(st: Station, b: Burst, s: number, stream: number, flow: nu
  * @returns 0, or not 0 when the connect was refused; it has been counted then
  */
 function connect(st: Station, s: number, stream: number, flow: number, generation: number, which: number): number {
-  const traffic = st.traffic;
-  const flows = traffic.flows.words;
-  const peers = traffic.peers;
+  const flows = st.flowWords;
+  const peers = st.peers;
   const b = st.burst;
   const line = flow * FLOW_WORDS;
   const to = flows[line + FLOW_DESTINATION] + PEER_ADDRESS;
-  const ports = flowPorts(flows, flow, generation, traffic.words, stream, peers);
+  const ports = flowPorts(flows, flow, generation, st.streamWords, stream, peers);
   const kept = line + which;
   flows[kept] = peers[to];
   flows[kept + 1] = peers[to + 1];
@@ -231,7 +228,7 @@ function connect(st: Station, s: number, stream: number, flow: number, generatio
   // The socket hook sits between a local process and the stack; frames from the uplink have passed theirs elsewhere.
   if (st.dp.mode !== MODE_EBPF || b.entry[s] === ENTRY_UPLINK) return 0;
   const from = flows[line + FLOW_SOURCE] + PEER_ADDRESS;
-  b.proto[s] = traffic.words[stream * STREAM_WORDS + STREAM_PROTO];
+  b.proto[s] = st.streamWords[stream * STREAM_WORDS + STREAM_PROTO];
   b.src0[s] = peers[from];
   b.src1[s] = peers[from + 1];
   b.src2[s] = peers[from + 2];
@@ -260,14 +257,14 @@ function connect(st: Station, s: number, stream: number, flow: number, generatio
 
 /** Writes the addresses of a template from the client's side; answers their sum. */
 function putForth(st: Station, b: Burst, s: number, family: number, t: number, line: number, which: number): number {
-  const flows = st.traffic.flows.words;
-  const peers = st.traffic.peers;
+  const flows = st.flowWords;
+  const peers = st.peers;
   const a = flows[line + FLOW_SOURCE] + PEER_ADDRESS;
   const d = line + which;
   const l3 = s * b.slotBytes + SLOT_L3;
-  putTemplate(st.traffic.templates, t, b, s);
+  putTemplate(st, t, b, s);
   if (family === 4) {
-    const sum = st.traffic.templates.index[t * TEMPLATE_WORDS + TEMPLATE_IP_SUM];
+    const sum = st.templateIndex[t * TEMPLATE_WORDS + TEMPLATE_IP_SUM];
     return putIpv4(b.view, l3, sum, peers[a], flows[d]);
   }
   return putIpv6(
@@ -287,19 +284,18 @@ function putForth(st: Station, b: Burst, s: number, family: number, t: number, l
 /** SYN or INIT of the connection being opened. */
 function writeOpening(st: Station, stream: number, flow: number, s: number): void {
   const b = st.burst;
-  const traffic = st.traffic;
-  const flows = traffic.flows.words;
+  const flows = st.flowWords;
   const line = flow * FLOW_WORDS;
   const seq = initialSequence(b.flowHash[s], 0);
   const at = stream * STREAM_WORDS;
-  if (traffic.words[at + STREAM_PROTO] === PROTO_SCTP) {
+  if (st.streamWords[at + STREAM_PROTO] === PROTO_SCTP) {
     writeClientChunk(st, b, s, stream, line, FLOW_OPENING, SCTP_INIT, 0, clientTag(b.flowHash[s]), seq);
     return;
   }
-  const family = traffic.words[at + STREAM_FAMILY];
-  const t = traffic.words[at + STREAM_TEMPLATE] + TEMPLATE_CLIENT;
+  const family = st.streamWords[at + STREAM_FAMILY];
+  const t = st.streamWords[at + STREAM_TEMPLATE] + TEMPLATE_CLIENT;
   const sum =
-    putForth(st, b, s, family, t, line, FLOW_OPENING) + traffic.templates.index[t * TEMPLATE_WORDS + TEMPLATE_L4_SUM];
+    putForth(st, b, s, family, t, line, FLOW_OPENING) + st.templateIndex[t * TEMPLATE_WORDS + TEMPLATE_L4_SUM];
   const l4 = s * b.slotBytes + (family === 4 ? SLOT_L4_OF_IPV4 : SLOT_L4_OF_IPV6);
   putTcp(b.view, l4, sum, flows[line + FLOW_OPENING + CONNECTION_PORTS], seq, 0, TCP_SYN);
 }
@@ -307,9 +303,8 @@ function writeOpening(st: Station, stream: number, flow: number, s: number): voi
 /** A frame of the standing connection with the payload that the packet's hash draws. */
 function writeData(st: Station, stream: number, flow: number, s: number, hash: number): void {
   const b = st.burst;
-  const traffic = st.traffic;
-  const words = traffic.words;
-  const flows = traffic.flows.words;
+  const words = st.streamWords;
+  const flows = st.flowWords;
   const at = stream * STREAM_WORDS;
   const line = flow * FLOW_WORDS;
   const family = words[at + STREAM_FAMILY];
@@ -318,16 +313,16 @@ function writeData(st: Station, stream: number, flow: number, s: number, hash: n
   const size =
     sizes === 1
       ? 0
-      : drawAlias(traffic.limit, traffic.alias, words[at + STREAM_SIZE_ALIAS], sizes, mix32(hash ^ 0x73697a65));
+      : drawAlias(st.traffic.limit, st.traffic.alias, words[at + STREAM_SIZE_ALIAS], sizes, mix32(hash ^ 0x73697a65));
   const t = words[at + STREAM_TEMPLATE] + TEMPLATE_SIZES + size;
   const row = t * TEMPLATE_WORDS;
   const addresses = putForth(st, b, s, family, t, line, FLOW_STANDING);
-  const sum = addresses + traffic.templates.index[row + TEMPLATE_L4_SUM];
+  const sum = addresses + st.templateIndex[row + TEMPLATE_L4_SUM];
   const l4 = s * b.slotBytes + (family === 4 ? SLOT_L4_OF_IPV4 : SLOT_L4_OF_IPV6);
   const ports = flows[line + FLOW_STANDING + CONNECTION_PORTS];
   const seq = flows[line + FLOW_SEQ];
   if (proto === PROTO_TCP) {
-    flows[line + FLOW_SEQ] = (seq + traffic.templates.index[row + TEMPLATE_PAYLOAD]) | 0;
+    flows[line + FLOW_SEQ] = (seq + st.templateIndex[row + TEMPLATE_PAYLOAD]) | 0;
     putTcp(b.view, l4, sum, ports, seq, flows[line + FLOW_ACK], 0);
   } else if (proto === PROTO_UDP) putUdp(b.view, l4, sum, ports);
   else if (proto === PROTO_SCTP) {
@@ -345,20 +340,19 @@ function writeData(st: Station, stream: number, flow: number, s: number, hash: n
  * UDP and ICMP have nothing to close and never come here.
  */
 export function writeClosing(st: Station, b: Burst, s: number, stream: number, flow: number): void {
-  const traffic = st.traffic;
-  const flows = traffic.flows.words;
+  const flows = st.flowWords;
   const at = stream * STREAM_WORDS;
   const line = flow * FLOW_WORDS;
   enter(st, b, s, stream, flow, flows[line + FLOW_STATE] >>> 1);
-  if (traffic.words[at + STREAM_PROTO] === PROTO_SCTP) {
+  if (st.streamWords[at + STREAM_PROTO] === PROTO_SCTP) {
     const hash = b.flowHash[s];
     writeClientChunk(st, b, s, stream, line, FLOW_STANDING, SCTP_SHUTDOWN, serverTag(hash), 0, flows[line + FLOW_ACK]);
     return;
   }
-  const family = traffic.words[at + STREAM_FAMILY];
-  const t = traffic.words[at + STREAM_TEMPLATE] + TEMPLATE_CLIENT;
+  const family = st.streamWords[at + STREAM_FAMILY];
+  const t = st.streamWords[at + STREAM_TEMPLATE] + TEMPLATE_CLIENT;
   const sum =
-    putForth(st, b, s, family, t, line, FLOW_STANDING) + traffic.templates.index[t * TEMPLATE_WORDS + TEMPLATE_L4_SUM];
+    putForth(st, b, s, family, t, line, FLOW_STANDING) + st.templateIndex[t * TEMPLATE_WORDS + TEMPLATE_L4_SUM];
   const l4 = s * b.slotBytes + (family === 4 ? SLOT_L4_OF_IPV4 : SLOT_L4_OF_IPV6);
   const ports = flows[line + FLOW_STANDING + CONNECTION_PORTS];
   putTcp(b.view, l4, sum, ports, flows[line + FLOW_SEQ], flows[line + FLOW_ACK], TCP_FIN | TCP_ACK);
@@ -377,17 +371,17 @@ function writeClientChunk(
   ownTag: number,
   tsn: number,
 ): void {
-  const flows = st.traffic.flows.words;
-  const peers = st.traffic.peers;
+  const flows = st.flowWords;
+  const peers = st.peers;
   const a = flows[line + FLOW_SOURCE] + PEER_ADDRESS;
   const d = line + which;
   writeSctpControl(
-    st.traffic,
+    st,
     stream,
     b,
     s,
     0,
-    st.traffic.words[stream * STREAM_WORDS + STREAM_FAMILY],
+    st.streamWords[stream * STREAM_WORDS + STREAM_FAMILY],
     peers[a],
     peers[a + 1],
     peers[a + 2],

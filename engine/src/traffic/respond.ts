@@ -108,8 +108,8 @@ function handOver(b: Burst, s: number, to: number, node: number, entry: number, 
 
 function followAsServer(st: Station, b: Burst, s: number, to: number): number {
   const flow = b.tag[s] >>> 1;
-  const stream = st.traffic.flows.streams[flow];
-  const respond = st.traffic.words[stream * STREAM_WORDS + STREAM_RESPOND];
+  const stream = st.flowStreams[flow];
+  const respond = st.streamWords[stream * STREAM_WORDS + STREAM_RESPOND];
   const proto = b.proto[s];
   let made = 0;
   if (proto === PROTO_TCP) {
@@ -147,8 +147,8 @@ function serveTcp(st: Station, b: Burst, s: number, to: number, stream: number, 
   if (payload === 0) return 0;
   if (respond === RESPOND_ECHO) {
     const acked = flow * FLOW_WORDS + FLOW_ACK;
-    const own = st.traffic.flows.words[acked];
-    st.traffic.flows.words[acked] = (own + payload) | 0;
+    const own = st.flowWords[acked];
+    st.flowWords[acked] = (own + payload) | 0;
     echoTcp(b, s, to, own, seq, ackSeq, payload);
   } else writeTcpReply(st, b, s, to, stream, 1, ackSeq, (seq + payload) | 0, TCP_ACK);
   return 1;
@@ -219,32 +219,35 @@ function serveSctp(st: Station, b: Burst, s: number, to: number, stream: number)
 
 function followAsClient(st: Station, b: Burst, s: number, to: number): number {
   const flow = b.tag[s] >>> 1;
-  const flows = st.traffic.flows;
-  const stream = flows.streams[flow];
   const line = flow * FLOW_WORDS;
-  const source = flows.words[line + FLOW_SOURCE];
+  const source = st.flowWords[line + FLOW_SOURCE];
   const proto = b.proto[s];
+  const info = b.info[s];
   // ICMP errors are told to the client and end there; what they quote is not his to answer.
-  const type = b.info[s] >>> 8;
-  if (proto === PROTO_ICMP && type !== ICMP4_ECHO_REPLY) return 0;
-  if (proto === PROTO_ICMPV6 && type !== ICMP6_ECHO_REPLY) return 0;
+  if (proto === PROTO_ICMP && info >>> 8 !== ICMP4_ECHO_REPLY) return 0;
+  if (proto === PROTO_ICMPV6 && info >>> 8 !== ICMP6_ECHO_REPLY) return 0;
+  const reached = hasReached(st, b, s, source);
+  const isControl = proto === PROTO_TCP ? (info & (TCP_SYN | TCP_FIN | TCP_RST)) !== 0 : proto === PROTO_SCTP;
+  // Nearly all frames: data or an ACK of the standing connection, which needs no answer.
+  if (reached && !isControl && isPeer(st, b, s, line + FLOW_STANDING)) return 0;
   const which = findConnection(st, b, s, flow, line);
-  if (!hasReached(st, b, s, source) || (which >= 0 && !isPeer(st, b, s, line + which))) {
+  if (!reached || (which >= 0 && !isPeer(st, b, s, line + which))) {
     st.counts[STATION_STRAY]++;
     return 0;
   }
+  const stream = st.flowStreams[flow];
   let made = 0;
   if (proto === PROTO_TCP) made = clientTcp(st, b, s, to, stream, flow, line, which);
   else if (proto === PROTO_SCTP) made = clientSctp(st, b, s, to, stream, flow, line, which);
   if (made === 0) return 0;
-  const peers = st.traffic.peers;
+  const peers = st.peers;
   handOver(b, s, to, peers[source + SOURCE_NODE], peers[source + SOURCE_ENTRY], peers[source + SOURCE_ENDPOINT]);
   return 1;
 }
 
 /** The connection of the flow that a frame belongs to, by the hash it carries: FLOW_STANDING, FLOW_OPENING, -1 older. */
 function findConnection(st: Station, b: Burst, s: number, flow: number, line: number): number {
-  const words = st.traffic.flows.words;
+  const words = st.flowWords;
   const state = words[line + FLOW_STATE];
   const hash = b.flowHash[s];
   if (state !== 0 && hash === connectionHash(st.traffic.seed, flow, state >>> 1)) return FLOW_STANDING;
@@ -253,18 +256,15 @@ function findConnection(st: Station, b: Burst, s: number, flow: number, line: nu
 
 /** True when the frame ended where the client sits: at its interface, in its node, or outside under its address. */
 function hasReached(st: Station, b: Burst, s: number, source: number): boolean {
-  const peers = st.traffic.peers;
+  const peers = st.peers;
+  const at = source + PEER_ADDRESS;
+  if (b.dst0[s] !== peers[at]) return false;
+  if (b.family[s] === 6) {
+    const differs = (b.dst1[s] ^ peers[at + 1]) | (b.dst2[s] ^ peers[at + 2]) | (b.dst3[s] ^ peers[at + 3]);
+    if (differs !== 0) return false;
+  }
   const entry = peers[source + SOURCE_ENTRY];
   const endpoint = peers[source + SOURCE_ENDPOINT];
-  const at = source + PEER_ADDRESS;
-  if (
-    b.dst0[s] !== peers[at] ||
-    b.dst1[s] !== peers[at + 1] ||
-    b.dst2[s] !== peers[at + 2] ||
-    b.dst3[s] !== peers[at + 3]
-  ) {
-    return false;
-  }
   if (entry === ENTRY_POD && endpoint >= 0) return b.target[s] === endpoint;
   if (entry === ENTRY_HOST) return b.verdict[s] === VERDICT_DELIVERED && b.node[s] === peers[source + SOURCE_NODE];
   return b.verdict[s] === VERDICT_FORWARDED;
@@ -272,16 +272,11 @@ function hasReached(st: Station, b: Burst, s: number, source: number): boolean {
 
 /** True when the frame comes from the address and port that connection `at` goes to, to the port it came from. */
 function isPeer(st: Station, b: Burst, s: number, at: number): boolean {
-  const words = st.traffic.flows.words;
+  const words = st.flowWords;
   const ports = words[at + CONNECTION_PORTS];
-  return (
-    b.src0[s] === words[at] &&
-    b.src1[s] === words[at + 1] &&
-    b.src2[s] === words[at + 2] &&
-    b.src3[s] === words[at + 3] &&
-    b.sport[s] === (ports & 0xffff) &&
-    b.dport[s] === ports >>> 16
-  );
+  if (((b.dport[s] << 16) | b.sport[s]) !== ports || b.src0[s] !== words[at]) return false;
+  if (b.family[s] === 4) return true;
+  return ((b.src1[s] ^ words[at + 1]) | (b.src2[s] ^ words[at + 2]) | (b.src3[s] ^ words[at + 3])) === 0;
 }
 
 function clientTcp(
@@ -298,7 +293,7 @@ function clientTcp(
   const seq = b.view.getInt32(b.l4[s] + TCP_SEQ);
   const ackSeq = b.view.getInt32(b.l4[s] + TCP_ACK_SEQ);
   if ((flags & TCP_RST) !== 0) {
-    if (which === FLOW_STANDING) st.traffic.flows.words[line + FLOW_STATE] = 0;
+    if (which === FLOW_STANDING) st.flowWords[line + FLOW_STATE] = 0;
     return 0;
   }
   if ((flags & TCP_SYN) !== 0) {
@@ -354,7 +349,7 @@ function stand(
   seq: number,
   ackSeq: number,
 ): void {
-  const words = st.traffic.flows.words;
+  const words = st.flowWords;
   if (words[line + FLOW_STATE] !== 0 && st.closingCount < st.closing.slots) {
     st.timeMs = timeMs;
     writeClosing(st, st.closing, st.closingCount++, stream, flow);
@@ -380,17 +375,16 @@ function writeTcpReply(
   ackSeq: number,
   flags: number,
 ): void {
-  const templates = st.traffic.templates;
   const side = fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT;
-  const t = st.traffic.words[stream * STREAM_WORDS + STREAM_TEMPLATE] + side;
+  const t = st.streamWords[stream * STREAM_WORDS + STREAM_TEMPLATE] + side;
   const row = t * TEMPLATE_WORDS;
   const family = b.family[s];
   const l3 = to * b.slotBytes + SLOT_L3;
   const ports = (b.dport[s] << 16) | b.sport[s];
-  putTemplate(templates, t, b, to);
-  const sum = templates.index[row + TEMPLATE_L4_SUM];
+  putTemplate(st, t, b, to);
+  const sum = st.templateIndex[row + TEMPLATE_L4_SUM];
   if (family === 4) {
-    const addresses = putIpv4(b.view, l3, templates.index[row + TEMPLATE_IP_SUM], b.dst0[s], b.src0[s]);
+    const addresses = putIpv4(b.view, l3, st.templateIndex[row + TEMPLATE_IP_SUM], b.dst0[s], b.src0[s]);
     putTcp(b.view, l3 + 20, sum + addresses, ports, seq, ackSeq, flags);
     return;
   }
@@ -423,7 +417,7 @@ function writeSctpReply(
   tsn: number,
 ): void {
   writeSctpControl(
-    st.traffic,
+    st,
     stream,
     b,
     to,

@@ -25,7 +25,7 @@ import {
   writeSctp,
 } from '../wire/sctp.ts';
 import { putTemplate } from './frame.ts';
-import type { Traffic } from './stream.ts';
+import type { Station } from './station.ts';
 import { STREAM_TEMPLATE, STREAM_WORDS } from './stream.ts';
 import {
   INITIAL_TTL,
@@ -92,7 +92,7 @@ function chunkBytes(type: number): number {
  * @param tsn initial TSN of INIT and INIT-ACK, cumulative TSN of SACK and SHUTDOWN; else unused
  */
 export function writeSctpControl(
-  traffic: Traffic,
+  st: Station,
   stream: number,
   b: Burst,
   s: number,
@@ -112,8 +112,8 @@ export function writeSctpControl(
   ownTag: number,
   tsn: number,
 ): void {
-  const template = traffic.words[stream * STREAM_WORDS + STREAM_TEMPLATE];
-  putTemplate(traffic.templates, template + (fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT), b, s);
+  const template = st.streamWords[stream * STREAM_WORDS + STREAM_TEMPLATE];
+  putTemplate(st, template + (fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT), b, s);
   const view = b.view;
   const slot = s * b.slotBytes;
   const l3 = slot + SLOT_L3;

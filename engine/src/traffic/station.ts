@@ -11,6 +11,7 @@ import type { Datapath } from '../programs/datapath.ts';
 import { type Burst, createBurst } from '../wire/burst.ts';
 import { SHARDS } from './shard.ts';
 import type { Traffic } from './stream.ts';
+import { viewTemplates } from './template.ts';
 
 /** What a station counts beside the datapath (lanes of `counts`). */
 /** Packet numbers taken, each a frame or a refused connect. */
@@ -39,6 +40,15 @@ export interface Station {
   /** Worker that owns each shard. */
   readonly owner: Uint8Array;
   readonly traffic: Traffic;
+  /** The views of `traffic` that every packet reads, one load away. */
+  readonly streamWords: Int32Array;
+  readonly peers: Int32Array;
+  readonly flowWords: Int32Array;
+  readonly flowShards: Uint8Array;
+  readonly flowStreams: Uint16Array;
+  readonly templateIndex: Int32Array;
+  /** The image of each template. */
+  readonly templateViews: readonly Int32Array[];
   /** Replaced when an image is taken up. */
   dp: Datapath;
   /** The frames of the breath, and those that close the connections which it replaced. */
@@ -74,6 +84,13 @@ export function createStation(
     worker,
     owner,
     traffic,
+    streamWords: traffic.words,
+    peers: traffic.peers,
+    flowWords: traffic.flows.words,
+    flowShards: traffic.flows.shards,
+    flowStreams: traffic.flows.streams,
+    templateIndex: traffic.templates.index,
+    templateViews: viewTemplates(traffic.templates),
     dp,
     burst: createBurst(),
     closing: createBurst(undefined, CLOSING_SLOT_BYTES),
