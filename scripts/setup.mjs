@@ -38,11 +38,19 @@ export function setUp() {
       '--reporter=append-only',
     ]);
   });
+  const scripts = ['scripts/bundle-thread.mjs'];
   const sources = PACKAGES.flatMap((p) => [`${p}/tsconfig.json`, ...listFiles(`${p}/src`)]);
-  const built = PACKAGES.every((p) => existsSync(join(root, p, 'dist', '.tsbuildinfo')));
-  step('build', ['pnpm-lock.yaml', 'tsconfig.base.json', ...sources], built, () =>
-    run(process.execPath, [join('node_modules', 'typescript', 'bin', 'tsc'), '-b', ...PACKAGES]),
+  const bundled = existsSync(join(root, 'engine', 'dist', 'thread.mjs'));
+  const built = bundled && PACKAGES.every((p) => existsSync(join(root, p, 'dist', '.tsbuildinfo')));
+  step('build', ['pnpm-lock.yaml', 'tsconfig.base.json', ...scripts, ...sources], built, () =>
+    build(),
   );
+}
+
+/** Compiles the packages and bundles the worker's task file; answers the first exit code that is not 0. */
+export function build() {
+  const compiled = run(process.execPath, [join('node_modules', 'typescript', 'bin', 'tsc'), '-b', ...PACKAGES]);
+  return compiled === 0 ? run(process.execPath, [join('scripts', 'bundle-thread.mjs')]) : compiled;
 }
 
 /** Runs a step unless its inputs are those of its last success and its output is still there. */

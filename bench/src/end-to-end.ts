@@ -23,7 +23,7 @@ import {
   frontendPort,
   SEL_WORDS,
 } from '@flatpath/engine/programs/ebpf-image';
-import { createActive } from '@flatpath/engine/programs/journey';
+import { createActive } from '@flatpath/engine/programs/flow-lookup';
 import { createMasqueradePorts } from '@flatpath/engine/programs/masquerade';
 import { OWNER_POD, OWNER_POD_CIDR, ownerValue } from '@flatpath/engine/programs/owner';
 import { createAffinity } from '@flatpath/engine/tables/affinity';

@@ -13,7 +13,10 @@ describe('iptables and ebpf', () => {
     for (const sourceRanges of [[], ['100.64.0.0/10', '64:ff9b::/96']]) {
       const services = Object.values(LAYOUTS).flatMap((layout, i) =>
         PROTOCOLS.map((protocol, p) =>
-          reachableService(i * PROTOCOLS.length + p + 1, protocol, layout, { sourceRanges, externalLocal: i % 2 === 1 }),
+          reachableService(i * PROTOCOLS.length + p + 1, protocol, layout, {
+            sourceRanges,
+            externalLocal: i % 2 === 1,
+          }),
         ),
       );
       const world = worldOf(services);

@@ -3,7 +3,7 @@
  * explained by one of these, and each of these has to explain some.
  */
 
-import { isLoopback, isInside, nodeOwning } from './oracle.ts';
+import { isInside, isLoopback, nodeOwning } from './oracle.ts';
 import type { Question } from './run-world.ts';
 import { familyOf, type World, type WorldService } from './world.ts';
 
@@ -65,7 +65,8 @@ export const KNOWN_DIFFERENCES: readonly Difference[] = [
     name: 'a Service without backends is known to sockets of the host at external addresses too',
     source: 'FACTS §1.1 (KUBE-EXTERNAL-SERVICES is not in OUTPUT); cilium bpf/bpf_sock.c',
     explains: (world, { to }, client) =>
-      client === 'host' && world.services.some((own) => own.externalIPs.includes(to) || own.ingress.some(({ ip }) => ip === to)),
+      client === 'host' &&
+      world.services.some((own) => own.externalIPs.includes(to) || own.ingress.some(({ ip }) => ip === to)),
   },
   {
     name: 'nodePorts of other nodes are balanced where the client is',

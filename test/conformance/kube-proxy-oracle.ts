@@ -118,45 +118,46 @@ function balance(world: World, packet: Packet, frontend: Frontend): { backends: 
   const everywhere = clusterBackends(world, frontend, family, packet.node);
   const here = localBackends(frontend, family, packet.node);
   if (frontend.kind === 'clusterIP') {
-    const detects = world.options.detectLocalMode !== 'None';
-    const marked = world.options.masqueradeAll || (detects && !isLocalPod(world, packet));
+    const marked = world.options.masqueradeAll || isLocalPod(world, packet) === 'no';
     return { backends: isPolicyLocal(frontend) ? here : everywhere, marked };
   }
   if (!isPolicyLocal(frontend)) return { backends: everywhere, marked: true };
-  if (world.options.detectLocalMode !== 'None' && isLocalPod(world, packet)) {
-    return { backends: everywhere, marked: false };
-  }
+  if (isLocalPod(world, packet) === 'yes') return { backends: everywhere, marked: false };
   if (isLoopback(packet.source) || nodeOwning(world, packet.source) === packet.node) {
     return { backends: everywhere, marked: true };
   }
   return { backends: here, marked: false };
 }
 
-/** What detect-local takes for the traffic of a pod. */
-function isLocalPod(world: World, packet: Packet): boolean {
+/** What detect-local says of a packet; `unknown` where kube-proxy cannot tell, as without a prefix of the family. */
+function isLocalPod(world: World, packet: Packet): 'yes' | 'no' | 'unknown' {
   const { detectLocalMode, clusterCIDR } = world.options;
   const family = familyOf(packet.source);
+  const isFrom = (prefixes: readonly string[]): 'yes' | 'no' | 'unknown' => {
+    // kube-proxy knows one prefix of each family.
+    const prefix = prefixes.find((own) => familyOf(own) === family);
+    if (prefix === undefined) return 'unknown';
+    return isInside(packet.source, prefix) ? 'yes' : 'no';
+  };
   switch (detectLocalMode) {
-    case 'ClusterCIDR': {
-      // kube-proxy knows one prefix of each family.
-      const prefix = clusterCIDR.find((own) => familyOf(own) === family);
-      return prefix !== undefined && isInside(packet.source, prefix);
-    }
-    case 'NodeCIDR': {
-      const node = world.nodes.find(({ name }) => name === packet.node)!;
-      const prefix = node.podCIDRs.find((own) => familyOf(own) === family);
-      return prefix !== undefined && isInside(packet.source, prefix);
-    }
+    case 'ClusterCIDR':
+      return isFrom(clusterCIDR);
+    case 'NodeCIDR':
+      return isFrom(world.nodes.find(({ name }) => name === packet.node)!.podCIDRs);
     case 'None':
-      return false;
+      return 'unknown';
     default:
-      return packet.entry === 'pod';
+      return packet.entry === 'pod' ? 'yes' : 'no';
   }
 }
 
 /** Routing, POSTROUTING, and the next node. */
 function carryOn(world: World, packet: Packet, past: Past, marked: boolean, hops: number): Outcome[] {
-  const { destination, node, entry } = packet;
+  const { source: from, destination, node, entry } = packet;
+  // IPv4 routing refuses a node's own address as the source of what comes in.
+  if (entry !== 'host' && familyOf(from) === 4 && nodeOwning(world, from) === node) {
+    return [{ verdict: 'dropped', ...past }];
+  }
   const place = placeOf(world, destination);
   const toHost = isLoopback(destination) || (place.kind === 'node' && place.node === node);
   // A marked packet is rewritten in POSTROUTING, which one that arrives and stays on the host never sees.
@@ -165,6 +166,6 @@ function carryOn(world: World, packet: Packet, past: Past, marked: boolean, hops
   if (toHost) return [{ verdict: 'delivered', ...now }];
   if (place.kind === 'outside') return [{ verdict: 'forwarded', ...now }];
   if (place.node === node) return [{ verdict: place.kind === 'pod' ? 'delivered' : 'forwarded', ...now }];
-  const source = masquerade ? nodeAddress(world, node, familyOf(destination)) : packet.source;
+  const source = masquerade ? nodeAddress(world, node, familyOf(destination)) : from;
   return enter(world, { ...packet, node: place.node, entry: 'uplink', source }, now, hops + 1);
 }

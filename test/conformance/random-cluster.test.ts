@@ -7,7 +7,10 @@ import { address, FAMILIES, PROTOCOLS, questionsAbout, WORLD_NODES, worldOf } fr
 import { disagreements, type Question } from './run-world.ts';
 import { DEFAULT_OPTIONS, type WorldEndpoint, type WorldOptions, type WorldService, type WorldSlice } from './world.ts';
 
-const seed = process.env['FLATPATH_SEED'] === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(process.env['FLATPATH_SEED']);
+const seed =
+  process.env['FLATPATH_SEED'] === undefined
+    ? Math.floor(Math.random() * 2 ** 31)
+    : Number(process.env['FLATPATH_SEED']);
 
 const condition = fc.constantFrom(true, true, true, false, null);
 const zones = fc.constantFrom<string[][]>([], [], ['zone-1'], ['zone-2'], ['zone-1', 'zone-2'], ['zone-9']);
@@ -59,12 +62,11 @@ const service = (index: number): fc.Arbitrary<WorldService> =>
       const slices: WorldSlice[] = FAMILIES.flatMap((family) =>
         drawn.slicePorts.map((port, i) => ({
           family,
-          ports: [
-            { name: 'p', protocol, port },
-            ...(drawn.otherName ? [{ name: 'other', protocol, port: 7070 }] : []),
-          ],
+          ports: [{ name: 'p', protocol, port }, ...(drawn.otherName ? [{ name: 'other', protocol, port: 7070 }] : [])],
           // Two slices share no address, or one port of an endpoint would be named twice.
-          endpoints: (family === 4 ? drawn.endpoints4 : drawn.endpoints6).filter((_, e) => e % drawn.slicePorts.length === i),
+          endpoints: (family === 4 ? drawn.endpoints4 : drawn.endpoints6).filter(
+            (_, e) => e % drawn.slicePorts.length === i,
+          ),
         })),
       );
       const externalIPs = drawn.external ? FAMILIES.map((family) => address(family, 'external', index)) : [];
@@ -86,7 +88,14 @@ const service = (index: number): fc.Arbitrary<WorldService> =>
     });
 
 const options: fc.Arbitrary<Partial<WorldOptions>> = fc.record<WorldOptions>({
-  detectLocalMode: fc.constantFrom('ClusterCIDR', 'ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix', 'None'),
+  detectLocalMode: fc.constantFrom(
+    'ClusterCIDR',
+    'ClusterCIDR',
+    'NodeCIDR',
+    'BridgeInterface',
+    'InterfaceNamePrefix',
+    'None',
+  ),
   clusterCIDR: fc.constantFrom(DEFAULT_OPTIONS.clusterCIDR, ['10.244.0.0/16'], ['10.244.1.0/24', 'fd00:10:244:1::/64']),
   masqueradeAll: fc.boolean(),
   nodePortAddresses: fc.subarray(['192.168.0.2/32', 'fd00:168::/64', '127.0.0.0/8'], { maxLength: 2 }),
@@ -100,13 +109,15 @@ const options: fc.Arbitrary<Partial<WorldOptions>> = fc.record<WorldOptions>({
 /** Everything that may be asked of the Services, and their addresses at ports of other Services. */
 function allQuestions(services: readonly WorldService[]): Question[] {
   const foreign = services.flatMap((own) =>
-    WORLD_NODES.map(({ name }): Question => ({
-      from: address(4, 'client', 5),
-      node: name,
-      to: own.clusterIPs.find((ip) => !ip.includes(':')) ?? address(4, 'external', 200),
-      port: 30_000,
-      protocol: 'TCP',
-    })),
+    WORLD_NODES.map(
+      ({ name }): Question => ({
+        from: address(4, 'client', 5),
+        node: name,
+        to: own.clusterIPs.find((ip) => !ip.includes(':')) ?? address(4, 'external', 200),
+        port: 30_000,
+        protocol: 'TCP',
+      }),
+    ),
   );
   return [...services.flatMap(questionsAbout), ...foreign];
 }

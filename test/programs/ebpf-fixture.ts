@@ -11,7 +11,8 @@ import { type DatapathInput, resolveDatapath } from '../../control/src/model/dat
 import { COUNTERS, countOf } from '../../engine/src/programs/count.ts';
 import { type Datapath, MODE_EBPF } from '../../engine/src/programs/datapath.ts';
 import { connectSocket } from '../../engine/src/programs/ebpf-socket.ts';
-import { createActive, runBurst } from '../../engine/src/programs/journey.ts';
+import { createActive } from '../../engine/src/programs/flow-lookup.ts';
+import { runBurst } from '../../engine/src/programs/journey.ts';
 import { createMasqueradePorts } from '../../engine/src/programs/masquerade.ts';
 import { VERDICT_NAMES } from '../../engine/src/programs/verdict.ts';
 import { createAffinity } from '../../engine/src/tables/affinity.ts';

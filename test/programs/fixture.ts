@@ -2,7 +2,8 @@
 
 import { COUNT_ENTERED, COUNTERS, countOf } from '../../engine/src/programs/count.ts';
 import { type Datapath, MODE_IPTABLES, type Topology } from '../../engine/src/programs/datapath.ts';
-import { createActive, runBurst } from '../../engine/src/programs/journey.ts';
+import { createActive } from '../../engine/src/programs/flow-lookup.ts';
+import { runBurst } from '../../engine/src/programs/journey.ts';
 import { createMasqueradePorts } from '../../engine/src/programs/masquerade.ts';
 import {
   OWNER_CLUSTER,

@@ -22,7 +22,7 @@ import {
   frontendPort,
   SEL_WORDS,
 } from '../../engine/src/programs/ebpf-image.ts';
-import { createActive } from '../../engine/src/programs/journey.ts';
+import { createActive } from '../../engine/src/programs/flow-lookup.ts';
 import { createMasqueradePorts } from '../../engine/src/programs/masquerade.ts';
 import { OWNER_NODE, OWNER_POD, OWNER_POD_CIDR, ownerValue } from '../../engine/src/programs/owner.ts';
 import { createAffinity } from '../../engine/src/tables/affinity.ts';

@@ -1,14 +1,8 @@
 /**
- * The command line: one file per command, gathered here. Exit codes: 0 ok, 1 the answer is no, 2 bad input or usage.
+ * The command line: one file per command, gathered here; only the one that is asked for is loaded. Exit codes: 0 ok, 1 the answer is no, 2 bad input or usage.
  */
 import { Command, CommanderError } from 'commander';
 import { EXIT_BAD, reportFailure } from './exit.ts';
-import { addRender } from './render.ts';
-import { addReplay } from './replay.ts';
-import { addRun } from './run.ts';
-import { addTest } from './test.ts';
-import { addTrace } from './trace.ts';
-import { addUp } from './up.ts';
 
 const program = new Command('flatpath')
   .description("Runs a Kubernetes cluster's packets before the cluster does.")
@@ -16,7 +10,16 @@ const program = new Command('flatpath')
   .showHelpAfterError('(add --help for the options and an example)')
   .exitOverride();
 
-for (const add of [addUp, addRun, addTrace, addTest, addRender, addReplay]) add(program);
+const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
+  up: async () => (await import('./up.ts')).addUp,
+  run: async () => (await import('./run.ts')).addRun,
+  trace: async () => (await import('./trace.ts')).addTrace,
+  test: async () => (await import('./test.ts')).addTest,
+  render: async () => (await import('./render.ts')).addRender,
+  replay: async () => (await import('./replay.ts')).addReplay,
+};
+const asked = process.argv[2] ?? '';
+for (const name of Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS)) (await COMMANDS[name]!())(program);
 
 // A reader that closes the pipe early (head, less) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

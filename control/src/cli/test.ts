@@ -4,7 +4,7 @@ import { describeProblem, type Problem } from '../cluster/problem.ts';
 import { MODES, type Mode } from '../model/datapath.ts';
 import { exitCodeOf, formatJunit, formatText, makeReport, type Report } from '../probe/report.ts';
 import { runSuite } from '../probe/suite.ts';
-import { reportFailure, UsageError } from './exit.ts';
+import { EXIT_BAD, UsageError } from './exit.ts';
 import { Progress, paletteFor } from './terminal.ts';
 
 interface TestOptions {
@@ -37,23 +37,17 @@ function test(paths: readonly string[], options: TestOptions): number {
       process.stderr.write(`warning: ${text}\n`);
     }
   };
-  let report: Report;
-  let failure = 0;
-  try {
-    const results = runSuite(paths, {
-      mode,
-      onProgress: (done, probes) => progress.update(() => `${done} tests, ${probes} probes done`),
-      onWarnings: warn,
-    });
-    report = makeReport(results);
-  } catch (error) {
-    // Machines that read the report get one, whatever happened.
-    failure = reportFailure(error);
-    report = makeReport([]);
-  }
+  const { tests, problems } = runSuite(paths, {
+    mode,
+    onProgress: (done, probes) => progress.update(() => `${done} tests, ${probes} probes done`),
+    onWarnings: warn,
+  });
   progress.end();
+  for (const problem of problems) process.stderr.write(`error: ${describeProblem(problem)}\n`);
+  // Machines that read the report get one, whatever happened.
+  const report = makeReport(tests);
   process.stdout.write(`${format(report, options.reporter)}\n`);
-  return failure || exitCodeOf(report);
+  return problems.length > 0 ? EXIT_BAD : exitCodeOf(report);
 }
 
 function readMode(text: string): Mode | null {

@@ -64,11 +64,17 @@ function toText(options: TraceOptions, connection: Connection, traces: readonly 
 function describeTrace({ simulator, branches, stories }: Trace): string[] {
   const palette = paletteFor(process.stdout);
   const summary = summarizeBranches(branches);
-  const lines = formatStory(stories[0]!, palette);
+  // The story worth telling is that of a branch that decides the verdict.
+  const decides = branches.findIndex(({ verdict, reason }) => verdict === summary.verdict && reason === summary.reason);
+  const told = decides < stories.length ? decides : 0;
+  const lines = branches.length > 1 ? [palette.dim(`path ${told + 1} of ${branches.length}`)] : [];
+  lines.push(...formatStory(stories[told]!, palette));
   const reason = summary.reason === 'none' ? '' : ` (${summary.reason})`;
   const paint = summary.verdict === 'delivered' || summary.verdict === 'forwarded' ? palette.good : palette.bad;
   lines.push('', `verdict: ${paint(summary.verdict)}${reason}`);
-  lines.push(`translated: ${yesNo(summary.translated)}, source masqueraded: ${yesNo(summary.masquerade)}`);
+  lines.push(
+    `a Service translated it: ${yesNo(summary.translated)}, and masqueraded its source: ${yesNo(summary.masquerade)}`,
+  );
   if (branches.length > 1 || summary.backends.length > 0) {
     lines.push(`${branches.length} possible ${branches.length === 1 ? 'path' : 'paths'}:`);
     for (const branch of branches) {

@@ -11,6 +11,8 @@ import { readYaml } from './yaml-documents.ts';
 
 export interface OwnDocument {
   readonly file: string;
+  /** 1-based number in its file; those of an array count on. */
+  readonly number: number;
   /** The document as far as it could be read, nulls gone. */
   readonly value: unknown;
   /** What was wrong with its text, one line a problem; null for a readable one. */
@@ -33,9 +35,13 @@ export function readOwnDocuments(source: SourceText, kind: string): OwnDocument[
     const error = errors.get(document.number)?.lines.join('\n') ?? null;
     errors.delete(document.number);
     const values: unknown[] = Array.isArray(document.value) ? document.value : [document.value];
-    for (const value of values) if (hasKind(value, kind)) found.push({ file: source.file, value, error });
+    values.forEach((value, i) => {
+      if (hasKind(value, kind)) found.push({ file: source.file, number: document.number + i, value, error });
+    });
   }
-  for (const { lines, value } of errors.values()) found.push({ file: source.file, value, error: lines.join('\n') });
+  for (const [number, { lines, value }] of errors) {
+    found.push({ file: source.file, number, value, error: lines.join('\n') });
+  }
   return found;
 }
 

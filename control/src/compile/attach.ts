@@ -5,7 +5,7 @@
 
 import { COUNTERS } from '@flatpath/engine/programs/count';
 import type { Datapath } from '@flatpath/engine/programs/datapath';
-import { createActive } from '@flatpath/engine/programs/journey';
+import { createActive } from '@flatpath/engine/programs/flow-lookup';
 import { createMasqueradePorts } from '@flatpath/engine/programs/masquerade';
 import { type Affinity, affinityClear, createAffinity } from '@flatpath/engine/tables/affinity';
 import { createConntrack, ctClear } from '@flatpath/engine/tables/conntrack';

@@ -17,7 +17,7 @@ export function formatStory(story: Story, palette: StoryPalette): string[] {
   for (const hop of story.hops) {
     lines.push(`${palette.bold(hop.node === '' ? 'socket' : hop.node)}  ${describeEntry(hop)}`);
     if (hop.tuple !== null) lines.push(`  ${describeTuple(hop.tuple)}`);
-    for (const step of hop.steps) lines.push(...formatStep(step, palette));
+    for (const step of hop.steps) lines.push(...formatStep(step, hop, palette));
   }
   if (story.lost > 0) lines.push(palette.bad(`${story.lost} further events were not kept`));
   return lines;
@@ -32,13 +32,13 @@ function describeEntry(hop: Hop): string {
     case 'answer':
       return 'answered by the node itself';
     case 'socket':
-      return 'the client connects, no packet exists yet';
+      return `the socket of ${hop.pod === null ? 'the client' : `pod ${hop.pod}`} connects, no packet exists yet`;
     default:
       return 'enters by the uplink';
   }
 }
 
-function formatStep(step: Step, palette: StoryPalette): string[] {
+function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
   switch (step.step) {
     case 'hook':
       return [`  ${palette.bold(`${step.table} ${step.hook}`)}`];
@@ -49,7 +49,12 @@ function formatStep(step: Step, palette: StoryPalette): string[] {
     case 'conntrack':
       return [`  conntrack ${step.state}${step.direction === 'reply' ? ' (reply)' : ''}`];
     case 'choice':
-      return [`    choice ${step.taken + 1} of ${step.options} by ${step.by}`, ...from(step.origin, palette)];
+      if (step.chooser === 'selection') {
+        return [`    takes backend ${step.taken + 1} of ${step.options} of ${step.by}`, ...from(step.origin, palette)];
+      }
+      // A rule that is taken tells of itself.
+      if (step.taken === 0) return ['    statistic takes the next rule on this path'];
+      return [`    statistic passes by ${step.by}`, ...from(step.origin, palette)];
     case 'map':
       return [`  ${step.map}: ${step.entry ?? palette.dim('no entry')}`, ...from(step.origin, palette)];
     case 'nat':
@@ -57,11 +62,17 @@ function formatStep(step: Step, palette: StoryPalette): string[] {
     case 'route':
       return [`  route: ${describeRoute(step.to, step.name)}`];
     case 'verdict': {
-      const reason = step.reason === 'none' ? '' : `: ${step.reason}, ${step.sentence}`;
+      const reason = step.reason === 'none' ? '' : ` by ${hop.node}: ${step.reason}, ${step.sentence}`;
       const paint = step.verdict === 'delivered' || step.verdict === 'forwarded' ? palette.good : palette.bad;
-      return [`  ${paint(step.verdict)}${reason}`];
+      return [`  ${paint(step.verdict)}${reason}${step.verdict === 'delivered' ? describeReceiver(hop) : ''}`];
     }
   }
+}
+
+/** To whom a hop's packet was delivered: where its last route led. */
+function describeReceiver(hop: Hop): string {
+  const route = hop.steps.findLast((step) => step.step === 'route');
+  return route?.step === 'route' && route.to === 'pod' ? ` to pod ${route.name}` : ` to ${hop.node} itself`;
 }
 
 function describeRoute(to: string, name: string): string {

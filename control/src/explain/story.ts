@@ -56,6 +56,8 @@ export type Step =
   | { readonly step: 'conntrack'; readonly state: string; readonly direction: string }
   | {
       readonly step: 'choice';
+      /** `statistic`: whether one rule matches (option 0) or is passed by; `selection`: one of a map's backends. */
+      readonly chooser: 'statistic' | 'selection';
       readonly by: string;
       readonly options: number;
       readonly taken: number;
@@ -102,9 +104,18 @@ const ENTRY_NAMES: Readonly<Record<number, string>> = {
   [ENTRY_ANSWER]: 'answer',
 };
 
-/** Reads the events of one packet. */
-export function tellStory(image: Image, events: Int32Array): Story {
-  const reader = new EventReader(image);
+/** Who connects, for what happens before there is a packet: numbers of a node and of an endpoint, -1 for none. */
+export interface Connector {
+  readonly node: number;
+  readonly endpoint: number;
+}
+
+/**
+ * Reads the events of one packet.
+ * @param connector null for a frame that came as it is: no socket was balanced
+ */
+export function tellStory(image: Image, events: Int32Array, connector: Connector | null = null): Story {
+  const reader = new EventReader(image, connector);
   for (let at = 0; at < events.length; ) {
     const head = events[at]!;
     const size = head >> 8;
@@ -126,11 +137,13 @@ interface OpenHop {
 class EventReader {
   readonly hops: OpenHop[] = [];
   private readonly image: Image;
+  private readonly connector: Connector | null;
   private tuple: Tuple | null = null;
   private pendingNat = 0;
 
-  constructor(image: Image) {
+  constructor(image: Image, connector: Connector | null) {
     this.image = image;
+    this.connector = connector;
   }
 
   read(code: number, operands: Int32Array): void {
@@ -194,8 +207,19 @@ class EventReader {
   }
 
   private push(step: Step): void {
-    if (this.hops.length === 0) this.hops.push({ node: '', entry: 'socket', pod: null, tuple: this.tuple, steps: [] });
+    if (this.hops.length === 0) this.hops.push(this.socketHop());
     this.hops[this.hops.length - 1]!.steps.push(step);
+  }
+
+  private socketHop(): OpenHop {
+    const { connector, tuple } = this;
+    return {
+      node: connector === null ? '' : this.nodeName(connector.node),
+      entry: 'socket',
+      pod: connector === null ? null : this.podName(connector.endpoint),
+      tuple,
+      steps: [],
+    };
   }
 
   private readTuple(operands: Int32Array): void {
@@ -224,13 +248,13 @@ class EventReader {
   }
 
   /** What made a choice: a rule where the mode has rules, a map's row elsewhere. */
-  private chooser(id: number): { by: string; origin: Origin | null } {
+  private chooser(id: number): { chooser: 'statistic' | 'selection'; by: string; origin: Origin | null } {
     if (this.image.maps !== null) {
       const service = this.image.maps.describeChooser(id);
-      return { by: service.text, origin: service.origin };
+      return { chooser: 'selection', by: service.text, origin: service.origin };
     }
     const info = this.rule(id);
-    return { by: info.text, origin: info.origin };
+    return { chooser: 'statistic', by: info.text, origin: info.origin };
   }
 
   private mapEntry(map: number, row: number): { map: string; entry: string | null; origin: Origin | null } {

@@ -8,6 +8,7 @@
 import { REASONS } from '@flatpath/engine/wire/reason';
 import { type Static, Type } from '@sinclair/typebox';
 import { Ajv, type ValidateFunction } from 'ajv';
+import { plainWordAt } from '../cluster/document.ts';
 import { DatapathSchema, MODES, type Mode } from '../model/datapath.ts';
 import { checkDatapathValues } from '../model/datapath-check.ts';
 import { summarizeErrors } from '../model/schema-errors.ts';
@@ -31,9 +32,12 @@ export const ExpectSchema = Type.Object(
 );
 export type Expectation = Static<typeof ExpectSchema>;
 
+/** Free text: `name: 7` and YAML's `name: y` are meant as such. */
+const NameSchema = Type.Union([Type.String(), Type.Number(), Type.Boolean()]);
+
 export const ProbeSchema = Type.Object(
   {
-    name: Type.Optional(Type.String()),
+    name: Type.Optional(NameSchema),
     from: Type.String(),
     to: Type.String(),
     protocol: Type.Optional(Type.String()),
@@ -48,7 +52,7 @@ export const ConnectivityTestSchema = Type.Object(
   {
     apiVersion: Type.Literal(FLATPATH_API_VERSION),
     kind: Type.Literal('ConnectivityTest'),
-    metadata: Type.Optional(Type.Object({ name: Type.Optional(Type.String()) })),
+    metadata: Type.Optional(Type.Object({ name: Type.Optional(NameSchema) })),
     spec: Type.Object(
       {
         manifests: Type.Optional(Type.Array(Type.String())),
@@ -97,22 +101,27 @@ export function listedModes(document: unknown): Mode[] {
 
 /** A document's name: free text, and '' where it has none. */
 export function documentName(document: unknown): string {
-  const name = property(property(document, 'metadata'), 'name');
-  return typeof name === 'string' ? name : '';
+  return readName(property(document, 'metadata')) ?? '';
 }
 
 /** Names of a document's probes, as far as they can be read. */
 export function probeNames(document: unknown): string[] {
   const probes = property(property(document, 'spec'), 'probes');
   if (!Array.isArray(probes)) return [];
-  return probes.map((probe) => {
-    const name = property(probe, 'name');
-    return typeof name === 'string' ? name : defaultProbeName(property(probe, 'from'), property(probe, 'to'));
-  });
+  return probes.map(probeName);
 }
 
-export function defaultProbeName(from: unknown, to: unknown): string {
-  return `${typeof from === 'string' ? from : '?'} → ${typeof to === 'string' ? to : '?'}`;
+/** A probe's name; where it has none, who asks whom. */
+export function probeName(probe: unknown): string {
+  const show = (reference: unknown): string => (typeof reference === 'string' ? reference : '?');
+  return readName(probe) ?? `${show(property(probe, 'from'))} → ${show(property(probe, 'to'))}`;
+}
+
+/** The `name` of a holder as the text that was written; null where it has none. */
+function readName(holder: unknown): string | null {
+  const name = property(holder, 'name');
+  if (typeof name === 'boolean') return plainWordAt(holder as object, 'name') ?? String(name);
+  return typeof name === 'string' || typeof name === 'number' ? String(name) : null;
 }
 
 function property(object: unknown, key: string): unknown {

@@ -99,8 +99,10 @@ export function formatText(report: Report, palette: Palette): string {
     }
   }
   const { tests, probes, passed, failed } = report.summary;
-  const ending = `${probes} probes in ${tests} tests: ${passed} passed, ${failed} failed`;
-  lines.push(failed > 0 ? palette.bad(ending) : palette.good(ending));
+  const broken = report.tests.filter((test) => test.error !== null).length;
+  const errors = broken === 0 ? '' : `, ${broken} ${broken === 1 ? 'test has' : 'tests have'} an error`;
+  const ending = `${probes} probes in ${tests} tests: ${passed} passed, ${failed} failed${errors}`;
+  lines.push(failed + broken > 0 ? palette.bad(ending) : palette.good(ending));
   return lines.join('\n');
 }
 
@@ -136,19 +138,12 @@ function show(value: unknown): string {
 
 /** JUnit XML as CI systems read it: a suite an entry, a case a probe. */
 export function formatJunit(report: Report): string {
-  const { summary } = report;
   const lines = ['<?xml version="1.0" encoding="UTF-8"?>'];
-  const errors = report.tests.reduce((sum, test) => sum + errorCount(test), 0);
-  lines.push(
-    `<testsuites name="flatpath" tests="${summary.probes}" failures="${summary.failed - errors}" errors="${errors}">`,
-  );
+  lines.push(`<testsuites name="flatpath" ${counts(report.tests)}>`);
   for (const test of report.tests) {
-    const failures = test.probes.filter((probe) => !probe.passed && probe.error === null).length;
     const suite = `${test.name} [${test.mode}]`;
-    lines.push(
-      `  <testsuite name=${attribute(suite)} tests="${test.probes.length}" failures="${failures}" errors="${errorCount(test)}">`,
-    );
-    for (const probe of test.probes) {
+    lines.push(`  <testsuite name=${attribute(suite)} ${counts([test])}>`);
+    for (const probe of casesOf(test)) {
       const open = `    <testcase classname=${attribute(suite)} name=${attribute(probe.name)}`;
       if (probe.passed) lines.push(`${open}/>`);
       else {
@@ -157,18 +152,23 @@ export function formatJunit(report: Report): string {
         lines.push(`${open}>`, `      <${kind} message=${attribute(message)}/>`, '    </testcase>');
       }
     }
-    // An entry without probes still has to show its error.
-    if (test.error !== null && test.probes.length === 0)
-      lines.push(`    <system-err>${escapeXml(test.error)}</system-err>`);
     lines.push('  </testsuite>');
   }
   lines.push('</testsuites>');
   return lines.join('\n');
 }
 
-function errorCount(test: TestResult): number {
-  const probes = test.probes.filter((probe) => probe.error !== null).length;
-  return probes > 0 || test.error === null ? probes : 1;
+/** The cases of a suite; one that has no probes but an error still has to show it. */
+function casesOf(test: TestResult): readonly ProbeResult[] {
+  if (test.error === null || test.probes.length > 0) return test.probes;
+  return [{ name: 'document', passed: false, expected: {}, actual: NO_ANSWER, branches: [], error: test.error }];
+}
+
+function counts(tests: readonly TestResult[]): string {
+  const cases = tests.flatMap(casesOf);
+  const errors = cases.filter((probe) => probe.error !== null).length;
+  const failures = cases.filter((probe) => !probe.passed).length - errors;
+  return `tests="${cases.length}" failures="${failures}" errors="${errors}"`;
 }
 
 function attribute(text: string): string {

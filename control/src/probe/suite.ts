@@ -17,10 +17,10 @@ import { resolveConnection } from './connection.ts';
 import {
   type ConnectivityTest,
   checkConnectivityTest,
-  defaultProbeName,
   documentName,
   listedModes,
   type Probe,
+  probeName,
   probeNames,
   TEST_KIND,
 } from './connectivity-test.ts';
@@ -43,12 +43,18 @@ export interface SuiteOptions {
   readonly onWarnings?: (warnings: readonly Problem[]) => void;
 }
 
-/** @throws InputError where a path does not exist or holds no ConnectivityTest */
-export function runSuite(paths: readonly string[], options: SuiteOptions): TestResult[] {
+export interface SuiteResult {
+  readonly tests: readonly TestResult[];
+  /** Paths that do not exist, cannot be read or hold no ConnectivityTest; the others ran. */
+  readonly problems: readonly Problem[];
+}
+
+export function runSuite(paths: readonly string[], options: SuiteOptions): SuiteResult {
   const results: TestResult[] = [];
+  const problems: Problem[] = [];
   const loader = new ModelLoader(options);
   let probes = 0;
-  for (const document of findDocuments(paths)) {
+  for (const document of findDocuments(paths, problems)) {
     for (const result of runDocument(document, loader, options)) {
       results.push(result);
       probes += result.probes.length;
@@ -56,7 +62,7 @@ export function runSuite(paths: readonly string[], options: SuiteOptions): TestR
     }
     loader.endDocument();
   }
-  return results;
+  return { tests: results, problems };
 }
 
 function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOptions): TestResult[] {
@@ -67,7 +73,8 @@ function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOpti
 
   if (found.error !== null) return failAll(found.error);
   const problems = checkConnectivityTest(found.value);
-  if (problems.length > 0) return failAll(problems.map((problem) => `${found.file}: ${problem}`).join('\n'));
+  const place = `${found.file}: document ${found.number}`;
+  if (problems.length > 0) return failAll(problems.map((problem) => `${place} ${problem}`).join('\n'));
   const document = found.value as ConnectivityTest;
   let model: ClusterModel | null = null;
   const results: TestResult[] = [];
@@ -78,7 +85,7 @@ function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOpti
       continue;
     }
     try {
-      model ??= loader.load(document, found.file);
+      model ??= loader.load(document, found);
       const simulator = new Simulator(model, mode);
       const probes = (document.spec.probes ?? []).map((probe) => runProbe(simulator, probe));
       results.push({ name, mode, error: null, probes });
@@ -92,7 +99,7 @@ function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOpti
 
 /** Runs one probe along every branch and compares. */
 export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
-  const name = probe.name ?? defaultProbeName(probe.from, probe.to);
+  const name = probeName(probe);
   const expected = probe.expect ?? {};
   let branches: readonly Branch[];
   try {
@@ -165,7 +172,7 @@ class ModelLoader {
     this.options = options;
   }
 
-  load(document: ConnectivityTest, file: string): ClusterModel {
+  load(document: ConnectivityTest, { file, number }: OwnDocument): ClusterModel {
     const { manifests = [], objects = [], datapath = {} } = document.spec;
     const folder = file === '<stdin>' ? process.cwd() : dirname(file);
     const paths = manifests.map((path) => resolve(folder, path));
@@ -175,7 +182,8 @@ class ModelLoader {
     if (known !== undefined) return known;
     const { cluster } = loadCluster(paths, {
       objects,
-      objectsFile: file,
+      // Inline objects are numbered within their document.
+      objectsFile: `${file} (document ${number}, spec.objects)`,
       reserved,
       serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
       clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
@@ -207,22 +215,21 @@ function namedAddresses(document: ConnectivityTest): string[] {
 }
 
 /** Documents in the order of the paths; files that hold no ConnectivityTest are passed over in folders. */
-function findDocuments(paths: readonly string[]): OwnDocument[] {
-  const found: OwnDocument[] = [];
-  const problems: Problem[] = [];
-  const fail = (file: string, message: string): void => {
-    problems.push({ severity: 'error', file, document: 0, object: '', field: '', message });
-  };
+function* findDocuments(paths: readonly string[], problems: Problem[]): Generator<OwnDocument> {
   for (const path of paths) {
-    const before = found.length;
+    const known = problems.length;
+    let found = 0;
     for (const file of listFiles([path], problems)) {
       const text = readText(file, problems);
       // A folder's other files are none of ours; a file that was named has to be readable.
       if (text === null || (file.found && !text.includes(TEST_KIND))) continue;
-      found.push(...readOwnDocuments(new SourceText(file.path, text), TEST_KIND));
+      for (const document of readOwnDocuments(new SourceText(file.path, text), TEST_KIND)) {
+        found++;
+        yield document;
+      }
     }
-    if (found.length === before && problems.length === 0) fail(path, `holds no ${TEST_KIND} document`);
+    if (found > 0 || problems.length > known) continue;
+    const message = `holds no ${TEST_KIND} document`;
+    problems.push({ severity: 'error', file: path, document: 0, object: '', field: '', message });
   }
-  if (problems.length > 0) throw new InputError(problems);
-  return found;
 }

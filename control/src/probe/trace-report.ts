@@ -50,7 +50,9 @@ export function defaultMode(model: ClusterModel): Mode {
 export function traceConnection(model: ClusterModel, mode: Mode, connection: Connection): Trace {
   const simulator = new Simulator(model, mode);
   const branches = simulator.probe(connection, true);
-  const stories = branches.slice(0, MAX_STORIES).map((branch) => tellStory(simulator.image, branch.events));
+  const stories = branches
+    .slice(0, MAX_STORIES)
+    .map((branch) => tellStory(simulator.image, branch.events, branch.source));
   return { mode, simulator, branches, stories };
 }
 

@@ -61,7 +61,7 @@ export interface Datapath {
   readonly ports: MasqueradePorts;
   readonly counters: Float64Array;
   readonly ring: EventRing;
-  /** Frames of the present hop, as slots of the burst; scratch of the journey. */
+  /** Frames of the present hop, as slots of the burst, and scratch behind them (flow-lookup.ts). */
   readonly active: Int32Array;
   /** Answers to rejected frames wait here, one a rejected slot, until the caller sends them on their way. */
   readonly answers: Burst;

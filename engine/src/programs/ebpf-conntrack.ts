@@ -80,31 +80,6 @@ const ORIGINAL_PORTS = 8;
 /** Tries to make room or way for one new flow. */
 const INSERT_TRIES = 4;
 
-/** The flow that the frame belongs to, as a slot of its family's table; -1 for none. */
-export function findFlow(dp: Datapath, b: Burst, s: number): number {
-  dp.counters[COUNT_LOOKUPS]++;
-  const ports = flowPorts(b, s);
-  if (b.family[s] === 4) {
-    return ctFind4(dp.conntrack4, b.shard[s], b.node[s], b.proto[s], b.src0[s], b.dst0[s], ports, b.timeMs[s]);
-  }
-  return ctFind6(
-    dp.conntrack6,
-    b.shard[s],
-    b.node[s],
-    b.proto[s],
-    b.src0[s],
-    b.src1[s],
-    b.src2[s],
-    b.src3[s],
-    b.dst0[s],
-    b.dst1[s],
-    b.dst2[s],
-    b.dst3[s],
-    ports,
-    b.timeMs[s],
-  );
-}
-
 /** The flow of which the frame, as it is now, would be a reply's reverse: the slot of the opposite direction, or -1. */
 export function findReverseFlow(dp: Datapath, b: Burst, s: number, zone: number): number {
   dp.counters[COUNT_LOOKUPS]++;

@@ -37,7 +37,7 @@ import { PROTO_UDP } from '../wire/udp.ts';
 import { answerReject, answerTimeExceeded } from './answer.ts';
 import { COUNT_NEW_FLOWS } from './count.ts';
 import type { Datapath } from './datapath.ts';
-import { beginFlow, EBPF_CT_DSR, EBPF_CT_TRANSLATED, findFlow, keepTuple, passFlow } from './ebpf-conntrack.ts';
+import { beginFlow, EBPF_CT_DSR, EBPF_CT_TRANSLATED, keepTuple, passFlow } from './ebpf-conntrack.ts';
 import { findQuotedFlow, isIcmpFlow, translateRelatedDestination, translateRelatedSource } from './ebpf-icmp.ts';
 import {
   EBPF_DSR,
@@ -60,6 +60,7 @@ import {
   selectBackend,
 } from './ebpf-service.ts';
 import { isIcmp } from './flow-key.ts';
+import { findFlow, hashFlow } from './flow-lookup.ts';
 import { isForEveryHost } from './martian.ts';
 import { noteFirstFragment, recallFirstFragment } from './netfilter-fragment.ts';
 import { OWNER_POD, ownerKind } from './owner.ts';
@@ -304,6 +305,7 @@ function enter(
  */
 function passLaterFragment(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
   if (recallFirstFragment(dp.ports.fragments, b, s) === 0 && !isIcmp(b.proto[s])) {
+    hashFlow(b, s);
     const slot = findFlow(dp, b, s);
     if (slot >= 0) return passKnownFlow(dp, image, b, s, conntrackOf(dp, b, s), slot);
   }

@@ -6,12 +6,13 @@
  *
  * All frames of a burst make their first hop before any makes its second, so lookups of one hop are independent.
  */
-import { BURST_FRAMES, type Burst, ENTRY_UPLINK } from '../wire/burst.ts';
+import { type Burst, ENTRY_UPLINK } from '../wire/burst.ts';
 import { parseFrame } from '../wire/parse.ts';
 import { REASON_HOP_LIMIT, REASON_NODE_NOT_COMPILED } from '../wire/reason.ts';
 import { COUNT_BYTES, COUNT_ENTERED, COUNT_HOPS, countOf } from './count.ts';
 import { type Datapath, MODE_EBPF, MODE_IPTABLES } from './datapath.ts';
 import { ebpfNode } from './ebpf.ts';
+import { foreseeFlows } from './flow-lookup.ts';
 import { iptablesNode } from './iptables.ts';
 import { EVENT_ENTER, EVENT_VERDICT, record2, record3, recordTuple } from './record.ts';
 import { STEP_TO_NODE, VERDICT_DROPPED } from './verdict.ts';
@@ -45,6 +46,7 @@ export function runBurst(dp: Datapath, b: Burst, count: number): void {
 function runHop(dp: Datapath, b: Burst, going: number): number {
   const active = dp.active;
   let left = 0;
+  foreseeFlows(dp, b, going);
   for (let i = 0; i < going; i++) {
     const s = active[i];
     dp.counters[COUNT_HOPS]++;
@@ -84,9 +86,4 @@ function endFrame(dp: Datapath, b: Burst, s: number, step: number): void {
   } else b.verdict[s] = step;
   dp.counters[countOf(b.verdict[s], b.reason[s])]++;
   if (dp.ring.on) record2(dp.ring, EVENT_VERDICT, b.verdict[s], b.reason[s]);
-}
-
-/** Scratch for `Datapath.active`. */
-export function createActive(): Int32Array {
-  return new Int32Array(BURST_FRAMES);
 }

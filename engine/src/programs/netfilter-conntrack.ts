@@ -44,6 +44,7 @@ import { PROTO_UDP } from '../wire/udp.ts';
 import { COUNT_LOOKUPS, COUNT_NEW_FLOWS } from './count.ts';
 import type { Datapath } from './datapath.ts';
 import { flowPorts, icmpPorts, isIcmp, isIcmpQuery } from './flow-key.ts';
+import { findFlow, hashFlow } from './flow-lookup.ts';
 import { followFlow, MISFITS, REOPENS, tcpLife } from './netfilter-follow.ts';
 import { noteFirstFragment, recallFirstFragment } from './netfilter-fragment.ts';
 import { movePort } from './netfilter-nat.ts';
@@ -89,8 +90,8 @@ export function trackPacket(dp: Datapath, b: Burst, s: number): number {
   }
   const ports = flowPorts(b, s);
   const ct = conntrackOf(dp, b, s);
-  dp.counters[COUNT_LOOKUPS]++;
-  const slot = findFlow(ct, b, s, ports);
+  if (b.frag[s] === FRAG_LATER) hashFlow(b, s);
+  const slot = findFlow(dp, b, s);
   if (slot === -1) return beginFlow(dp, b, s, ports);
   switch (followFlow(dp, b, s, ct, slot)) {
     case REOPENS:
@@ -122,28 +123,6 @@ function noteState(dp: Datapath, b: Burst, s: number): number {
   const reply = slot !== -1 && (ctFlags(ct, slot) & CT_REPLY) !== 0 ? 1 : 0;
   record3(dp.ring, EVENT_CONNTRACK, b.ctState[s], state, reply);
   return 0;
-}
-
-function findFlow(ct: Conntrack, b: Burst, s: number, ports: number): number {
-  if (b.family[s] === 4) {
-    return ctFind4(ct, b.shard[s], b.node[s], b.proto[s], b.src0[s], b.dst0[s], ports, b.timeMs[s]);
-  }
-  return ctFind6(
-    ct,
-    b.shard[s],
-    b.node[s],
-    b.proto[s],
-    b.src0[s],
-    b.src1[s],
-    b.src2[s],
-    b.src3[s],
-    b.dst0[s],
-    b.dst1[s],
-    b.dst2[s],
-    b.dst3[s],
-    ports,
-    b.timeMs[s],
-  );
 }
 
 /** Listener discovery, router and neighbour messages: conntrack leaves them alone (nf_conntrack_proto_icmpv6.c). */

@@ -80,6 +80,11 @@ export function ctHash6(
   return hash6((zone << ZONE_SHIFT) | (proto << PROTO_SHIFT), s0, s1, s2, s3, d0, d1, d2, d3, ports);
 }
 
+/** Where the search for a hash begins, as a word offset: what to touch before many lookups. */
+export function ctHome(ct: Conntrack, shard: number, hash: number): number {
+  return ct.slotsAt + shard * ct.partitionWords + (hash & ct.mask) * ct.slotWords + ct.metaAt;
+}
+
 /** 1 if a direction of the flow of this slot has not expired at `nowMs`, else 0. */
 export function ctAlive(ct: Conntrack, shard: number, slot: number, nowMs: number): number {
   const words = ct.words;

@@ -9,8 +9,8 @@
  *     +9       its ports
  *     +10      SEQ    next sequence number of the client (ICMP: echo sequence; SCTP: TSN)
  *     +11      ACK    next sequence number of the server
- *     +12      word offset of the source in `peers`
- *     +13      word offset of the destination in `peers`
+ *     +12      index of the source in `peers`
+ *     +13      index of the destination in `peers`
  *     +14      STATE  generation of the standing connection << 1 | 1; 0 when there is none
  *     +15      ATTEMPT  generation being opened or last opened
  *
@@ -82,8 +82,8 @@ function layFlow(flows: Flows, f: number, stream: number, streams: Int32Array, p
   const source = streams[at + STREAM_SOURCES_AT] + (own % sources) * PEER_WORDS;
   const destination = streams[at + STREAM_DESTINATIONS_AT] + (pair % streams[at + STREAM_DESTINATIONS]) * PEER_WORDS;
   const line = f * FLOW_WORDS;
-  flows.words[line + FLOW_SOURCE] = source;
-  flows.words[line + FLOW_DESTINATION] = destination;
+  flows.words[line + FLOW_SOURCE] = source / PEER_WORDS;
+  flows.words[line + FLOW_DESTINATION] = destination / PEER_WORDS;
   flows.streams[f] = stream;
   const ports = flowPorts(flows.words, f, 0, streams, stream, peers);
   const proto = streams[at + STREAM_PROTO];
@@ -124,5 +124,5 @@ export function flowPorts(
   const sport = streams[at + STREAM_PORT_FIRST] + n + turn * streams[at + STREAM_PORT_STRIDE];
   const proto = streams[at + STREAM_PROTO];
   if (proto === PROTO_ICMP || proto === PROTO_ICMPV6) return (sport << 16) | sport;
-  return (sport << 16) | peers[words[f * FLOW_WORDS + FLOW_DESTINATION] + DESTINATION_PORT];
+  return (sport << 16) | peers[words[f * FLOW_WORDS + FLOW_DESTINATION] * PEER_WORDS + DESTINATION_PORT];
 }

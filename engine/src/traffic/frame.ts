@@ -12,19 +12,18 @@ import { IPV4_CHECKSUM, IPV4_DST, IPV4_SRC, IPV4_TTL } from '../wire/ipv4.ts';
 import { IPV6_DST, IPV6_HOP_LIMIT, IPV6_SRC } from '../wire/ipv6.ts';
 import { TCP_ACK_SEQ, TCP_CHECKSUM, TCP_OFFSET_FLAGS, TCP_SEQ } from '../wire/tcp.ts';
 import { UDP_CHECKSUM } from '../wire/udp.ts';
-import type { Station } from './station.ts';
-import { INITIAL_TTL, TEMPLATE_LENGTH, TEMPLATE_WORDS } from './template.ts';
+import type { FrameFacts } from './facts.ts';
+import { INITIAL_TTL } from './template.ts';
 
 /** Up to here an unrolled loop is faster than the call of `set`, which costs about 28 ns whatever the length. */
 const SHORT_WORDS = 20;
 
-/** Copies template `t` of the station into a slot and sets its length. */
-export function putTemplate(st: Station, t: number, b: Burst, s: number): void {
-  const view = st.templateViews[t];
+/** Copies a template into a slot and sets its length. */
+export function putTemplate(frame: FrameFacts, b: Burst, s: number): void {
   const base = (s * b.slotBytes) >> 2;
-  if (view.length > SHORT_WORDS) b.words.set(view, base);
-  else copyShort(view, 0, b.words, base, view.length);
-  b.len[s] = st.templateIndex[t * TEMPLATE_WORDS + TEMPLATE_LENGTH];
+  if (frame.words > SHORT_WORDS) b.words.set(frame.view, base);
+  else copyShort(frame.view, 0, b.words, base, frame.words);
+  b.len[s] = frame.length;
 }
 
 /** Four words a turn: each access of an element loads its array's length and address anew. */

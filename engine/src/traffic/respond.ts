@@ -46,6 +46,7 @@ import {
   TCP_SYN,
 } from '../wire/tcp.ts';
 import { PROTO_UDP } from '../wire/udp.ts';
+import type { PeerFacts, StreamFacts } from './facts.ts';
 import {
   CONNECTION_PORTS,
   FLOW_ACK,
@@ -58,28 +59,11 @@ import {
   FLOW_WORDS,
 } from './flow.ts';
 import { copyFrame, putIpv4, putIpv6, putTcp, putTemplate, turnAround } from './frame.ts';
-import { connectionHash, initialSequence, writeClosing } from './generate.ts';
+import { connectionHash, initialSequence, streamOf, writeClosing } from './generate.ts';
 import { clientTag, getDataTsn, serverTag, writeSctpControl } from './sctp-frame.ts';
 import { STATION_OPENED, STATION_STRAY, type Station } from './station.ts';
-import {
-  PEER_ADDRESS,
-  RESPOND_ECHO,
-  RESPOND_NONE,
-  SOURCE_ENDPOINT,
-  SOURCE_ENTRY,
-  SOURCE_NODE,
-  STREAM_RESPOND,
-  STREAM_TEMPLATE,
-  STREAM_WORDS,
-} from './stream.ts';
-import {
-  SLOT_L3,
-  TEMPLATE_CLIENT,
-  TEMPLATE_IP_SUM,
-  TEMPLATE_L4_SUM,
-  TEMPLATE_SERVER,
-  TEMPLATE_WORDS,
-} from './template.ts';
+import { RESPOND_ECHO, RESPOND_NONE } from './stream.ts';
+import { SLOT_L3, TEMPLATE_CLIENT, TEMPLATE_SERVER } from './template.ts';
 
 /**
  * Answers the ended frame in slot `s`.
@@ -97,19 +81,19 @@ function handOver(b: Burst, s: number, to: number, node: number, entry: number, 
   b.node[to] = node;
   b.entry[to] = entry;
   b.endpoint[to] = endpoint;
+  b.tag[to] = b.tag[s] ^ 1;
+  if (to === s) return;
   b.shard[to] = b.shard[s];
   b.timeMs[to] = b.timeMs[s];
-  b.choice[to] = -1;
   b.flowHash[to] = b.flowHash[s];
-  b.tag[to] = b.tag[s] ^ 1;
 }
 
 // ---- the server -------------------------------------------------------------------------------------------------
 
 function followAsServer(st: Station, b: Burst, s: number, to: number): number {
   const flow = b.tag[s] >>> 1;
-  const stream = st.flowStreams[flow];
-  const respond = st.streamWords[stream * STREAM_WORDS + STREAM_RESPOND];
+  const stream = streamOf(st, flow);
+  const respond = stream.respond;
   const proto = b.proto[s];
   let made = 0;
   if (proto === PROTO_TCP) {
@@ -129,7 +113,15 @@ function followAsServer(st: Station, b: Burst, s: number, to: number): number {
   return 1;
 }
 
-function serveTcp(st: Station, b: Burst, s: number, to: number, stream: number, flow: number, respond: number): number {
+function serveTcp(
+  st: Station,
+  b: Burst,
+  s: number,
+  to: number,
+  stream: StreamFacts,
+  flow: number,
+  respond: number,
+): number {
   const flags = b.info[s];
   if ((flags & TCP_RST) !== 0) return 0;
   const l4 = b.l4[s];
@@ -195,7 +187,7 @@ function serveEcho(b: Burst, s: number, to: number): number {
   return 1;
 }
 
-function serveSctp(st: Station, b: Burst, s: number, to: number, stream: number): number {
+function serveSctp(st: Station, b: Burst, s: number, to: number, stream: StreamFacts): number {
   const hash = b.flowHash[s];
   const tag = clientTag(hash);
   switch (b.info[s]) {
@@ -220,13 +212,13 @@ function serveSctp(st: Station, b: Burst, s: number, to: number, stream: number)
 function followAsClient(st: Station, b: Burst, s: number, to: number): number {
   const flow = b.tag[s] >>> 1;
   const line = flow * FLOW_WORDS;
-  const source = st.flowWords[line + FLOW_SOURCE];
+  const source = st.peers[st.flowWords[line + FLOW_SOURCE]];
   const proto = b.proto[s];
   const info = b.info[s];
   // ICMP errors are told to the client and end there; what they quote is not his to answer.
   if (proto === PROTO_ICMP && info >>> 8 !== ICMP4_ECHO_REPLY) return 0;
   if (proto === PROTO_ICMPV6 && info >>> 8 !== ICMP6_ECHO_REPLY) return 0;
-  const reached = hasReached(st, b, s, source);
+  const reached = hasReached(b, s, source);
   const isControl = proto === PROTO_TCP ? (info & (TCP_SYN | TCP_FIN | TCP_RST)) !== 0 : proto === PROTO_SCTP;
   // Nearly all frames: data or an ACK of the standing connection, which needs no answer.
   if (reached && !isControl && isPeer(st, b, s, line + FLOW_STANDING)) return 0;
@@ -235,13 +227,12 @@ function followAsClient(st: Station, b: Burst, s: number, to: number): number {
     st.counts[STATION_STRAY]++;
     return 0;
   }
-  const stream = st.flowStreams[flow];
+  const stream = streamOf(st, flow);
   let made = 0;
   if (proto === PROTO_TCP) made = clientTcp(st, b, s, to, stream, flow, line, which);
   else if (proto === PROTO_SCTP) made = clientSctp(st, b, s, to, stream, flow, line, which);
   if (made === 0) return 0;
-  const peers = st.peers;
-  handOver(b, s, to, peers[source + SOURCE_NODE], peers[source + SOURCE_ENTRY], peers[source + SOURCE_ENDPOINT]);
+  handOver(b, s, to, source.node, source.entry, source.endpoint);
   return 1;
 }
 
@@ -255,18 +246,13 @@ function findConnection(st: Station, b: Burst, s: number, flow: number, line: nu
 }
 
 /** True when the frame ended where the client sits: at its interface, in its node, or outside under its address. */
-function hasReached(st: Station, b: Burst, s: number, source: number): boolean {
-  const peers = st.peers;
-  const at = source + PEER_ADDRESS;
-  if (b.dst0[s] !== peers[at]) return false;
+function hasReached(b: Burst, s: number, source: PeerFacts): boolean {
+  if (b.dst0[s] !== source.a0) return false;
   if (b.family[s] === 6) {
-    const differs = (b.dst1[s] ^ peers[at + 1]) | (b.dst2[s] ^ peers[at + 2]) | (b.dst3[s] ^ peers[at + 3]);
-    if (differs !== 0) return false;
+    if (((b.dst1[s] ^ source.a1) | (b.dst2[s] ^ source.a2) | (b.dst3[s] ^ source.a3)) !== 0) return false;
   }
-  const entry = peers[source + SOURCE_ENTRY];
-  const endpoint = peers[source + SOURCE_ENDPOINT];
-  if (entry === ENTRY_POD && endpoint >= 0) return b.target[s] === endpoint;
-  if (entry === ENTRY_HOST) return b.verdict[s] === VERDICT_DELIVERED && b.node[s] === peers[source + SOURCE_NODE];
+  if (source.entry === ENTRY_POD && source.endpoint >= 0) return b.target[s] === source.endpoint;
+  if (source.entry === ENTRY_HOST) return b.verdict[s] === VERDICT_DELIVERED && b.node[s] === source.node;
   return b.verdict[s] === VERDICT_FORWARDED;
 }
 
@@ -284,7 +270,7 @@ function clientTcp(
   b: Burst,
   s: number,
   to: number,
-  stream: number,
+  stream: StreamFacts,
   flow: number,
   line: number,
   which: number,
@@ -317,7 +303,7 @@ function clientSctp(
   b: Burst,
   s: number,
   to: number,
-  stream: number,
+  stream: StreamFacts,
   flow: number,
   line: number,
   which: number,
@@ -343,7 +329,7 @@ function clientSctp(
 function stand(
   st: Station,
   timeMs: number,
-  stream: number,
+  stream: StreamFacts,
   flow: number,
   line: number,
   seq: number,
@@ -369,38 +355,21 @@ function writeTcpReply(
   b: Burst,
   s: number,
   to: number,
-  stream: number,
+  stream: StreamFacts,
   fromServer: number,
   seq: number,
   ackSeq: number,
   flags: number,
 ): void {
-  const side = fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT;
-  const t = st.streamWords[stream * STREAM_WORDS + STREAM_TEMPLATE] + side;
-  const row = t * TEMPLATE_WORDS;
-  const family = b.family[s];
+  const frame = st.frames[stream.template + (fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT)];
   const l3 = to * b.slotBytes + SLOT_L3;
   const ports = (b.dport[s] << 16) | b.sport[s];
-  putTemplate(st, t, b, to);
-  const sum = st.templateIndex[row + TEMPLATE_L4_SUM];
-  if (family === 4) {
-    const addresses = putIpv4(b.view, l3, st.templateIndex[row + TEMPLATE_IP_SUM], b.dst0[s], b.src0[s]);
-    putTcp(b.view, l3 + 20, sum + addresses, ports, seq, ackSeq, flags);
-    return;
-  }
-  const addresses = putIpv6(
-    b.view,
-    l3,
-    b.dst0[s],
-    b.dst1[s],
-    b.dst2[s],
-    b.dst3[s],
-    b.src0[s],
-    b.src1[s],
-    b.src2[s],
-    b.src3[s],
-  );
-  putTcp(b.view, l3 + 40, sum + addresses, ports, seq, ackSeq, flags);
+  putTemplate(frame, b, to);
+  const addresses =
+    b.family[s] === 4
+      ? putIpv4(b.view, l3, frame.ipSum, b.dst0[s], b.src0[s])
+      : putIpv6(b.view, l3, b.dst0[s], b.dst1[s], b.dst2[s], b.dst3[s], b.src0[s], b.src1[s], b.src2[s], b.src3[s]);
+  putTcp(b.view, to * b.slotBytes + stream.l4, frame.l4Sum + addresses, ports, seq, ackSeq, flags);
 }
 
 /** An SCTP control chunk back to the sender of the frame in slot `s`, into slot `to`. */
@@ -409,7 +378,7 @@ function writeSctpReply(
   b: Burst,
   s: number,
   to: number,
-  stream: number,
+  stream: StreamFacts,
   fromServer: number,
   type: number,
   tag: number,

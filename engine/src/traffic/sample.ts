@@ -11,6 +11,7 @@
 import { mix32 } from '../tables/hash.ts';
 
 const TWO_32 = 4_294_967_296;
+const TO_UNIT = 1 / TWO_32;
 const GOLDEN = 0x9e3779b1;
 
 /**
@@ -64,7 +65,7 @@ export function drawAlias(limit: Int32Array, alias: Int32Array, base: number, n:
 
 /** Draws 0 … n-1, each alike to n / 2^32. */
 export function drawUniform(n: number, hash: number): number {
-  return Math.floor(((hash >>> 0) * n) / TWO_32);
+  return ((hash >>> 0) * (n * TO_UNIT)) >>> 0;
 }
 
 /** Weights of the Zipf distribution: the flow of rank r (0 first) has 1 / (r + 1)^skew. */

@@ -24,9 +24,9 @@ import {
   setSctpChecksum,
   writeSctp,
 } from '../wire/sctp.ts';
+import type { StreamFacts } from './facts.ts';
 import { putTemplate } from './frame.ts';
 import type { Station } from './station.ts';
-import { STREAM_TEMPLATE, STREAM_WORDS } from './stream.ts';
 import {
   INITIAL_TTL,
   SLOT_L3,
@@ -93,7 +93,7 @@ function chunkBytes(type: number): number {
  */
 export function writeSctpControl(
   st: Station,
-  stream: number,
+  stream: StreamFacts,
   b: Burst,
   s: number,
   fromServer: number,
@@ -112,8 +112,8 @@ export function writeSctpControl(
   ownTag: number,
   tsn: number,
 ): void {
-  const template = st.streamWords[stream * STREAM_WORDS + STREAM_TEMPLATE];
-  putTemplate(st, template + (fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT), b, s);
+  const side = fromServer === 1 ? TEMPLATE_SERVER : TEMPLATE_CLIENT;
+  putTemplate(st.frames[stream.template + side], b, s);
   const view = b.view;
   const slot = s * b.slotBytes;
   const l3 = slot + SLOT_L3;

@@ -8,10 +8,10 @@
  * A frame's tag is `flow << 1 | side`, side 0 when the client sent it and 1 when the server, or a node on its behalf, did.
  */
 import type { Datapath } from '../programs/datapath.ts';
-import { type Burst, createBurst } from '../wire/burst.ts';
+import { BURST_FRAMES, type Burst, createBurst, DEFAULT_SLOT_BYTES } from '../wire/burst.ts';
+import { type FrameFacts, type PeerFacts, readFacts, type StreamFacts } from './facts.ts';
 import { SHARDS } from './shard.ts';
 import type { Traffic } from './stream.ts';
-import { viewTemplates } from './template.ts';
 
 /** What a station counts beside the datapath (lanes of `counts`). */
 /** Packet numbers taken, each a frame or a refused connect. */
@@ -40,15 +40,16 @@ export interface Station {
   /** Worker that owns each shard. */
   readonly owner: Uint8Array;
   readonly traffic: Traffic;
-  /** The views of `traffic` that every packet reads, one load away. */
-  readonly streamWords: Int32Array;
-  readonly peers: Int32Array;
+  /** What every packet reads of `traffic`, one load away. */
+  readonly streams: readonly StreamFacts[];
+  readonly frames: readonly FrameFacts[];
+  readonly peers: readonly PeerFacts[];
   readonly flowWords: Int32Array;
   readonly flowShards: Uint8Array;
   readonly flowStreams: Uint16Array;
-  readonly templateIndex: Int32Array;
-  /** The image of each template. */
-  readonly templateViews: readonly Int32Array[];
+  /** Scratch of a window: the packets that the station takes and their flows. */
+  readonly chosen: Int32Array;
+  readonly chosenFlows: Int32Array;
   /** Replaced when an image is taken up. */
   dp: Datapath;
   /** The frames of the breath, and those that close the connections which it replaced. */
@@ -78,22 +79,24 @@ export function createStation(
   workers: number,
   counts: Float64Array,
 ): Station {
+  const facts = readFacts(traffic);
   const owner = new Uint8Array(SHARDS);
   for (let shard = 0; shard < SHARDS; shard++) owner[shard] = shard % workers;
   return {
     worker,
     owner,
     traffic,
-    streamWords: traffic.words,
-    peers: traffic.peers,
+    streams: facts.streams,
+    frames: facts.frames,
+    peers: facts.peers,
     flowWords: traffic.flows.words,
     flowShards: traffic.flows.shards,
     flowStreams: traffic.flows.streams,
-    templateIndex: traffic.templates.index,
-    templateViews: viewTemplates(traffic.templates),
+    chosen: new Int32Array(BURST_FRAMES),
+    chosenFlows: new Int32Array(BURST_FRAMES),
     dp,
-    burst: createBurst(),
-    closing: createBurst(undefined, CLOSING_SLOT_BYTES),
+    burst: hashedBurst(DEFAULT_SLOT_BYTES),
+    closing: hashedBurst(CLOSING_SLOT_BYTES),
     closingCount: 0,
     settingUp: 0,
     timeMs: 0,
@@ -102,4 +105,11 @@ export function createStation(
     digestHigh: 0,
     untilVerify: VERIFY_EVERY,
   };
+}
+
+/** A burst whose choice points ask the flow's hash, always: nobody writes the lane `choice` of a station's bursts. */
+function hashedBurst(slotBytes: number): Burst {
+  const b = createBurst(BURST_FRAMES, slotBytes);
+  b.choice.fill(-1);
+  return b;
 }

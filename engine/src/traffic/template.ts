@@ -158,13 +158,3 @@ function writeTemplate(
     l4: proto === PROTO_SCTP ? 0 : foldSum(onesSum(slot, l4, l4Length, pseudo)),
   };
 }
-
-/** One view per template: copying it is a single call, made without allocating. */
-export function viewTemplates(templates: Templates): Int32Array[] {
-  const views: Int32Array[] = [];
-  for (let row = 0; row < templates.index.length; row += TEMPLATE_WORDS) {
-    const at = templates.index[row + TEMPLATE_AT];
-    views.push(templates.words.subarray(at, at + templates.index[row + TEMPLATE_COPY]));
-  }
-  return views;
-}

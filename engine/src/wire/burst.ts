@@ -90,6 +90,8 @@ export interface Burst {
 
   // Program lanes: reset by the journey when a frame enters a node (mark, ct…) or the cluster (the others).
   readonly mark: Int32Array;
+  /** Hash of the tuple for its node's conntrack, made for all frames of a hop before they are run. */
+  readonly hash: Int32Array;
   /** Conntrack slot found or made on this node, -1 for none. */
   readonly ct: Int32Array;
   /** State of the packet for its conntrack, CT_* of the program. */
@@ -146,6 +148,7 @@ export function createBurst(slots = BURST_FRAMES, slotBytes = DEFAULT_SLOT_BYTES
     dport: lane(),
     info: lane(),
     mark: lane(),
+    hash: lane(),
     ct: lane(),
     ctState: lane(),
     verdict: lane(),

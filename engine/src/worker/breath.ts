@@ -63,7 +63,6 @@ function takeAnswers(st: Station, b: Burst, next: number): number {
     b.endpoint[next] = from.endpoint[a];
     b.shard[next] = from.shard[a];
     b.timeMs[next] = from.timeMs[a];
-    b.choice[next] = from.choice[a];
     b.flowHash[next] = from.flowHash[a];
     b.tag[next] = from.tag[a] ^ 1;
   }

@@ -7,7 +7,7 @@
  */
 import { type Datapath, type IptablesImage, MODE_EBPF, MODE_IPTABLES, type Topology } from '../programs/datapath.ts';
 import { attachEbpfImage, type EbpfImageParts, ebpfImageParts } from '../programs/ebpf-image.ts';
-import { createActive } from '../programs/journey.ts';
+import { createActive } from '../programs/flow-lookup.ts';
 import { attachMasqueradePorts } from '../programs/masquerade.ts';
 import { attachAffinity } from '../tables/affinity.ts';
 import { attachConntrack } from '../tables/conntrack.ts';
