@@ -42,9 +42,7 @@ export function setUp() {
   const sources = PACKAGES.flatMap((p) => [`${p}/tsconfig.json`, ...listFiles(`${p}/src`)]);
   const bundled = existsSync(join(root, 'engine', 'dist', 'thread.mjs'));
   const built = bundled && PACKAGES.every((p) => existsSync(join(root, p, 'dist', '.tsbuildinfo')));
-  step('build', ['pnpm-lock.yaml', 'tsconfig.base.json', ...scripts, ...sources], built, () =>
-    build(),
-  );
+  step('build', ['pnpm-lock.yaml', 'tsconfig.base.json', ...scripts, ...sources], built, () => build());
 }
 
 /** Compiles the packages and bundles the worker's task file; answers the first exit code that is not 0. */

@@ -102,7 +102,7 @@ function makeDatapath(home: number): Datapath {
       nodePortRanges4: createLpm4(8).buffer,
       nodePortRanges6: createLpm6(8).buffer,
     }),
-    conntrack4: createConntrack(4, FLOWS * 4, SHARDS),
+    conntrack4: createConntrack(4, FLOWS * 3, SHARDS),
     conntrack6: createConntrack(6, SHARDS, SHARDS),
     affinity: createAffinity(8, SHARDS, 8, 0, 0),
     ports: createMasqueradePorts(SHARDS),

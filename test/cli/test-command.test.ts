@@ -266,7 +266,7 @@ interface Tag {
 /** The opening tags of an XML text, which must be well formed. */
 function readXml(text: string): Tag[] {
   const ENTITIES: Record<string, string> = { lt: '<', gt: '>', amp: '&', quot: '"', '#10': '\n' };
-  const unescape = (value: string): string =>
+  const plain = (value: string): string =>
     value.replace(/&([^;]*);/g, (whole, name: string) => {
       expect(Object.keys(ENTITIES), whole).toContain(name);
       return ENTITIES[name]!;
@@ -281,7 +281,7 @@ function readXml(text: string): Tag[] {
     const [, closes, name, rest, alone] = match;
     if (closes === '/') expect(open.pop()).toBe(name);
     else {
-      const attributes = [...rest!.matchAll(/ ([a-z]+)="([^"]*)"/g)].map(([, key, value]) => [key, unescape(value!)]);
+      const attributes = [...rest!.matchAll(/ ([a-z]+)="([^"]*)"/g)].map(([, key, value]) => [key, plain(value!)]);
       tags.push({ name: name!, attributes: Object.fromEntries(attributes) as Record<string, string> });
       if (alone === '') open.push(name!);
     }

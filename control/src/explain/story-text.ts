@@ -49,10 +49,8 @@ function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
     case 'conntrack':
       return [`  conntrack ${step.state}${step.direction === 'reply' ? ' (reply)' : ''}`];
     case 'choice':
-      if (step.chooser === 'selection') {
-        return [`    takes backend ${step.taken + 1} of ${step.options} of ${step.by}`, ...from(step.origin, palette)];
-      }
-      // A rule that is taken tells of itself.
+      // What was chosen follows: the backend, or the rule.
+      if (step.chooser === 'selection') return [`    takes backend ${step.taken + 1} of ${step.options}`];
       if (step.taken === 0) return ['    statistic takes the next rule on this path'];
       return [`    statistic passes by ${step.by}`, ...from(step.origin, palette)];
     case 'map':

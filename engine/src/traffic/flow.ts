@@ -58,11 +58,14 @@ export interface Flows {
   readonly streams: Uint16Array;
 }
 
+/** A large buffer begins 16 bytes behind a page (malloc's head): 48 more put each flow's 64 bytes on a line of its own. */
+const LINE_PAD_BYTES = 48;
+
 /** Lays out the flows of compiled streams; no connection stands yet. */
 export function createFlows(count: number, streams: Int32Array, peers: Int32Array): Flows {
   const flows: Flows = {
     count,
-    words: new Int32Array(new SharedArrayBuffer(count * FLOW_WORDS * 4)),
+    words: new Int32Array(new SharedArrayBuffer(count * FLOW_WORDS * 4 + LINE_PAD_BYTES), LINE_PAD_BYTES),
     shards: new Uint8Array(new SharedArrayBuffer(count)),
     streams: new Uint16Array(new SharedArrayBuffer(count * 2)),
   };
