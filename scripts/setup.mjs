@@ -12,6 +12,8 @@ import { fileURLToPath } from 'node:url';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
+/** pnpm, run through npx. Not in package.json's packageManager: pnpm would then fetch itself a second time. */
+const PNPM = 'pnpm@12.21.0';
 const PACKAGES = ['engine', 'control', 'bench'];
 
 /** Installs and builds what is missing or stale; ends the process with the tool's exit code when a step fails. */
@@ -28,15 +30,7 @@ export function setUp() {
     ...PACKAGES.map((p) => `${p}/package.json`),
   ];
   step('install', manifests, existsSync(join(root, 'node_modules', '.bin', 'flatpath')), () => {
-    const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    return run('npx', [
-      '--yes',
-      packageManager,
-      'install',
-      '--frozen-lockfile',
-      '--ignore-scripts',
-      '--reporter=append-only',
-    ]);
+    return run('npx', ['--yes', PNPM, 'install', '--frozen-lockfile', '--ignore-scripts', '--reporter=append-only']);
   });
   const scripts = ['scripts/bundle-thread.mjs'];
   const sources = PACKAGES.flatMap((p) => [`${p}/tsconfig.json`, ...listFiles(`${p}/src`)]);

@@ -80,7 +80,8 @@ function describeTrace({ simulator, branches, stories }: Trace): string[] {
     for (const branch of branches) {
       const end =
         simulator.describeTarget(branch) ?? `${branch.verdict}${branch.reason === 'none' ? '' : ` (${branch.reason})`}`;
-      lines.push(`  ${branch.backend ?? branch.target.address.text}  ${end}`);
+      const source = branch.masquerade ? ', source masqueraded' : '';
+      lines.push(`  ${branch.backend ?? branch.target.address.text}  ${end}${source}`);
     }
   }
   return lines;
