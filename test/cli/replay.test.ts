@@ -30,7 +30,7 @@ function frame(src: string, dst: string, l4: L4Fields): Uint8Array {
   return buildFrame({ ip: { family: 4, src: ip(src), dst: ip(dst), dontFragment: true }, l4 });
 }
 const tcp = (src: string, sport: number, dst: string, dport: number, flags: number): Uint8Array =>
-  frame(src, dst, { protocol: 'tcp', sport, dport, flags, seq: 1, ack: flags === SYN ? 0 : 2, window: 1000 });
+  frame(src, dst, { protocol: 'tcp', sport, dport, flags, seq: 1, window: 1000 });
 
 let folder = '';
 beforeAll(() => {

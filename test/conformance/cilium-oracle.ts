@@ -130,6 +130,5 @@ function carryOn(world: World, packet: Packet, past: Past, hops: number): Outcom
     return [{ verdict: 'delivered', ...past }];
   if (place.kind === 'outside') return [{ verdict: 'forwarded', ...past }];
   if (place.node === node) return [{ verdict: place.kind === 'pod' ? 'delivered' : 'forwarded', ...past }];
-  // A frame that was balanced for DSR carries its frontend along and is not balanced again.
   return enter(world, { ...packet, node: place.node, entry: 'uplink' }, past, hops + 1);
 }

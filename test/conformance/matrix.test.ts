@@ -7,7 +7,7 @@ import { disagreements } from './run-world.ts';
 import type { WorldOptions, WorldService } from './world.ts';
 
 /** Layouts that between them meet every way a packet may take. */
-const TELLING = ['both', 'remote', 'none', 'both draining', 'self', 'host network', 'outside', 'address of no pod'];
+const TELLING = ['both', 'remote', 'none', 'self', 'host network', 'outside'];
 
 /** Every policy × layout of a protocol. */
 function everyService(

@@ -48,7 +48,7 @@ describe.each(BUILT_MODES)('%s', (mode) => {
     expect(branches.map(outcome)).toEqual(silent.map(outcome));
     for (const { hops } of stories) {
       expect(hops.map(({ node }) => node)).toEqual(['node-1', 'node-2']);
-      expect(hops.at(-1)!.steps.at(-1)).toMatchObject({ step: 'verdict', verdict: 'delivered' });
+      expect(hops.at(-1)!.steps.at(-1)).toMatchObject({ step: 'verdict', verdict: 'forwarded' });
     }
   });
 });

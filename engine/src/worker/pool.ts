@@ -86,11 +86,12 @@ interface Member {
 }
 
 /**
- * The compiled task file. Sources are never loaded in a thread: run from them, the pool needs the engine to be built, and
- * both `src/worker` and `dist/worker` lie two levels below it.
+ * The task file: worker/thread.ts, compiled and bundled into one module by scripts/bundle-thread.mjs. Sources are never
+ * loaded in a thread: run from them, the pool needs the engine to be built. `src/worker` and `dist/worker` both lie two
+ * levels below the engine.
  */
 function threadFile(): string {
-  return fileURLToPath(new URL('../../dist/worker/thread.js', import.meta.url));
+  return fileURLToPath(new URL('../../dist/thread.mjs', import.meta.url));
 }
 
 /**
