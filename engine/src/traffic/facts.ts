@@ -2,8 +2,8 @@
  * Facts: what a thread reads of the compiled traffic for every packet, as plain objects made once at its start.
  *
  * The shared words of stream.ts and template.ts are for carrying traffic to threads. Reading a word costs its array's
- * length, address and a bounds check, about 2 ns; a field of an object that never changes costs one load. A packet reads
- * some thirty of these.
+ * length, address and a bounds check; a field of an object costs one load. A packet reads some thirty of these: writing
+ * one took 92 ns where it took 158 ns from the words (4,096 flows, one noisy machine, with a few smaller changes).
  */
 import {
   PEER_ADDRESS,

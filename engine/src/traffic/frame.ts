@@ -15,7 +15,7 @@ import { UDP_CHECKSUM } from '../wire/udp.ts';
 import type { FrameFacts } from './facts.ts';
 import { INITIAL_TTL } from './template.ts';
 
-/** Up to here an unrolled loop is faster than the call of `set`, which costs about 28 ns whatever the length. */
+/** Up to here an unrolled loop is faster than the call of `set`, which costs about 28 ns before the first word (Node 20). */
 const SHORT_WORDS = 20;
 
 /** Copies a template into a slot and sets its length. */

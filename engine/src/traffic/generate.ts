@@ -81,8 +81,8 @@ function drawFlow(st: Station, stream: StreamFacts, hash: number): number {
 /**
  * Writes the station's share of a window of packet numbers into its burst.
  *
- * Three passes: choose the packets, touch their flows, write. A flow's line is far from the cache more often than not;
- * touched in a loop of their own the lines come in side by side, which is worth 40 ns a packet at 65,536 flows.
+ * Three passes: choose the packets, touch their flows, write. Where flows do not fit the cache, lines touched in
+ * a loop of their own come in side by side; where they do, the passes cost some 20 ns a packet.
  * @param count packet numbers of the window, WINDOW_PACKETS but for the last
  * @param startMs virtual time of the window's first packet; fractions allowed
  * @param stepMs virtual time from one packet to the next

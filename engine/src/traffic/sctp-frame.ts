@@ -3,7 +3,7 @@
  *
  * An association runs INIT, INIT-ACK, COOKIE-ECHO, COOKIE-ACK; DATA and SACK; SHUTDOWN, SHUTDOWN-ACK, SHUTDOWN-COMPLETE
  * (RFC 9260). Both verification tags are hashes of the flow, so either end knows them without state. The CRC covers the
- * whole packet and is computed for each frame: about 1 ns a byte, which is SCTP's price on any software path.
+ * whole packet and is computed for each frame, so SCTP costs more the longer its frames are.
  */
 import { mix32 } from '../tables/hash.ts';
 import { type Burst, FRAME_HEADROOM } from '../wire/burst.ts';

@@ -1,6 +1,6 @@
 /**
  * A station: one worker's end of the traffic. It holds what the generator and the responder write and count; the
- * functions are in generate.ts, respond.ts, connect.ts and settle.ts.
+ * functions are in generate.ts, respond.ts and settle.ts.
  *
  * Of a run's packets a station sends those whose shard it owns (`owner[shard] === worker`) and answers what becomes of
  * them. Everything in it belongs to one thread.
