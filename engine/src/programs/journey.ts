@@ -25,43 +25,47 @@ export const MAX_HOPS = 8;
  * lanes tell the outcome. Answers to rejected frames are left in `dp.answers`.
  */
 export function runBurst(dp: Datapath, b: Burst, count: number): void {
-  const active = dp.active;
+  const { active, counters } = dp;
+  const { len, verdict, reason, target, nat } = b;
   let going = 0;
+  let bytes = 0;
   for (let s = 0; s < count; s++) {
-    dp.counters[COUNT_ENTERED]++;
-    dp.counters[COUNT_BYTES] += b.len[s];
-    b.verdict[s] = 0;
-    b.reason[s] = 0;
-    b.target[s] = -1;
-    b.nat[s] = 0;
+    bytes += len[s];
+    verdict[s] = 0;
+    reason[s] = 0;
+    target[s] = -1;
+    nat[s] = 0;
     const parsed = parseFrame(b, s);
     if (parsed < 0) endFrame(dp, b, s, parsed);
     else active[going++] = s;
   }
+  counters[COUNT_ENTERED] += count;
+  counters[COUNT_BYTES] += bytes;
   for (let hop = 0; going > 0 && hop < MAX_HOPS; hop++) going = runHop(dp, b, going);
   for (let i = 0; i < going; i++) endFrame(dp, b, active[i], -REASON_HOP_LIMIT);
 }
 
 /** One hop of the active frames; answers how many go on to another node, kept at the front of `dp.active`. */
 function runHop(dp: Datapath, b: Burst, going: number): number {
-  const active = dp.active;
+  const { active, compiledNodes, ring } = dp;
+  const { node, entry, mark, ct, ctState } = b;
   let left = 0;
   foreseeFlows(dp, b, going);
+  dp.counters[COUNT_HOPS] += going;
   for (let i = 0; i < going; i++) {
     const s = active[i];
-    dp.counters[COUNT_HOPS]++;
-    b.mark[s] = 0;
-    b.ct[s] = -1;
-    b.ctState[s] = 0;
-    if (dp.ring.on) {
-      record3(dp.ring, EVENT_ENTER, b.node[s], b.entry[s], b.endpoint[s]);
-      recordTuple(dp.ring, b, s);
+    mark[s] = 0;
+    ct[s] = -1;
+    ctState[s] = 0;
+    if (ring.on) {
+      record3(ring, EVENT_ENTER, node[s], entry[s], b.endpoint[s]);
+      recordTuple(ring, b, s);
     }
     const step = runNode(dp, b, s);
     if (step !== STEP_TO_NODE) endFrame(dp, b, s, step);
-    else if (dp.compiledNodes[b.node[s]] === 0) endFrame(dp, b, s, -REASON_NODE_NOT_COMPILED);
+    else if (compiledNodes[node[s]] === 0) endFrame(dp, b, s, -REASON_NODE_NOT_COMPILED);
     else {
-      b.entry[s] = ENTRY_UPLINK;
+      entry[s] = ENTRY_UPLINK;
       active[left++] = s;
     }
   }
