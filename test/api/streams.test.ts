@@ -142,10 +142,10 @@ describe('watching and stopping', () => {
       [{ ...scenario, spec: { ...scenario.spec, datapath: {} } }, 'spec.datapath'],
       [{ packets: 1 }, 'streams'],
       [{ packets: 1, duration: '1s', streams: [WEB] }, 'duration'],
-      [{ packets: 1, streams: [{ ...WEB, to: 'svc/default/nothing:1' }] }, 'streams[0] (stream 1)'],
+      [{ packets: 1, streams: [{ ...WEB, to: 'svc/default/nothing:1' }] }, 'streams[0]'],
       [{ packets: 1, streams: [{ ...WEB, flows: 0 }] }, 'streams[0].flows'],
       [{ packets: 1, workers: 0, streams: [WEB] }, 'workers'],
-      [{ packets: 1, streams: [{ ...WEB, flows: 4_000_000 }] }, 'streams'],
+      [{ packets: 1, streams: [{ ...WEB, flows: 4_000_000 }] }, 'streams[0].flows'],
     ];
     for (const [body, field] of wrong) {
       const { code, json, text } = await server.ask('POST', STREAMS, body);

@@ -53,7 +53,7 @@ function compileStream(model: ClusterModel, stream: StreamDocument, index: numbe
         return resolveConnection(model, { from, to, protocol: stream.protocol, node: stream.node });
       } catch (error) {
         if (error instanceof UnresolvedReference)
-          throw new UnresolvedReference(`spec.streams[${index}] (${name}): ${error.message}`);
+          throw new UnresolvedReference(`spec.streams[${index}]: ${name}: ${error.message}`);
         throw error;
       }
     }),
@@ -61,7 +61,7 @@ function compileStream(model: ClusterModel, stream: StreamDocument, index: numbe
   const { family, protocol } = connections[0]!;
   if (connections.some((other) => other.family !== family || other.protocol !== protocol)) {
     throw new UnresolvedReference(
-      `spec.streams[${index}] (${name}): its references mix address families or protocols; make it two streams`,
+      `spec.streams[${index}]: ${name}: its references mix address families or protocols; make it two streams`,
     );
   }
   const sources = unique(connections.flatMap((connection) => connection.sources));
@@ -72,7 +72,7 @@ function compileStream(model: ClusterModel, stream: StreamDocument, index: numbe
   if (ports === null) {
     const most = ALL_PORT_COUNT * sources.length * targets.length;
     throw new UnresolvedReference(
-      `spec.streams[${index}] (${name}): ${flows} flows are more than ${sources.length} × ${targets.length} sources and targets have ports for (${most}); name more sources, or a workload`,
+      `spec.streams[${index}].flows: ${name}: ${flows} flows are more than ${sources.length} × ${targets.length} sources and targets have ports for (${most}); name more sources, or a workload`,
     );
   }
   return {
