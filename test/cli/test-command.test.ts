@@ -256,6 +256,38 @@ describe('flatpath test', () => {
     expect(status).toBe(0);
     expect(stdout).toContain('1000 probes in 1000 tests: 1000 passed, 0 failed');
   });
+
+  it('says what ConfigMaps decided and which policies nothing enforces; --strict makes those an error', () => {
+    const objects = [
+      { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' } },
+      { apiVersion: 'cilium.io/v2', kind: 'CiliumNetworkPolicy', metadata: { name: 'deny' }, spec: {} },
+      {
+        apiVersion: 'v1',
+        kind: 'ConfigMap',
+        metadata: { name: 'kube-proxy', namespace: 'kube-system' },
+        data: { 'config.conf': 'kind: KubeProxyConfiguration\nmode: iptables\nclusterCIDR: 10.42.0.0/16\n' },
+      },
+    ];
+    const spec = {
+      datapath: { modes: ['ebpf'] },
+      objects,
+      probes: [{ name: 'out', from: 'pod/a', to: '192.0.2.1:80' }],
+    };
+    const document = { apiVersion: 'flatpath.dev/v1alpha1', kind: 'ConnectivityTest', metadata: { name: 't' }, spec };
+    const own = makeFolder({ 'suite.json': JSON.stringify(document) });
+    const { status, stdout, stderr } = flatpath(['test', 'suite.json'], { cwd: own });
+    expect(status).toBe(0);
+    expect(stdout).toContain('not enforced, but may change an answer: CiliumNetworkPolicy default/deny');
+    expect(stderr).toContain('clusterCIDR 10.42.0.0/16 from ConfigMap kube-system/kube-proxy');
+    const junit = flatpath(['test', 'suite.json', '--reporter', 'junit'], { cwd: own });
+    expect(junit.stdout).toContain('CiliumNetworkPolicy default/deny</system-out>');
+    const strict = flatpath(['test', 'suite.json', '--strict', '--reporter', 'json'], { cwd: own });
+    rmSync(own, { recursive: true });
+    expect(strict.status).toBe(2);
+    const report = JSON.parse(strict.stdout) as { tests: { error: string; probes: { passed: boolean }[] }[] };
+    expect(report.tests[0]!.error).toContain('CiliumNetworkPolicy default/deny');
+    expect(report.tests[0]!.probes[0]!.passed).toBe(false);
+  });
 });
 
 interface Tag {

@@ -24,6 +24,7 @@ const probe = (expected: ProbeResult['expected'], more: Partial<ProbeResult> = {
   expected,
   actual: ACTUAL,
   branches: [],
+  notEnforced: [],
   error: null,
   ...more,
 });

@@ -5,10 +5,12 @@ import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { loadCluster } from '../cluster/load.ts';
+import { describeProblem } from '../cluster/problem.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
 import { BUILT_MODES, type DatapathInput, MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
 import { checkDatapath } from '../model/datapath-check.ts';
-import { printWarnings, UsageError } from './exit.ts';
+import { describePolicy, listNotEnforced } from '../probe/not-enforced.ts';
+import { UsageError } from './exit.ts';
 
 export interface ClusterOptions {
   readonly file: string[];
@@ -38,23 +40,27 @@ export function loadModel(options: ClusterOptions, reserved: readonly string[] =
 
 /** Prints warnings, what ConfigMaps decided and what is not modelled. */
 export function reportModel(model: ClusterModel, strict: boolean): void {
+  for (const line of describeModel(model)) process.stderr.write(`${line}\n`);
+  if (strict && listNotEnforced(model.cluster).length > 0) {
+    throw new UsageError('--strict: the input holds policies that flatpath does not enforce');
+  }
+}
+
+/** What a user should know of a cluster that was loaded, a sentence a line. */
+export function describeModel(model: ClusterModel): string[] {
   const { cluster } = model;
-  printWarnings([...cluster.warnings, ...model.warnings]);
+  const lines = [...cluster.warnings, ...model.warnings].map((warning) => `warning: ${describeProblem(warning)}`);
   for (const taken of cluster.defaults.taken) {
     const { origin } = taken;
-    process.stderr.write(`${taken.option} ${taken.value} from ConfigMap ${origin.namespace}/${origin.name}\n`);
+    lines.push(`${taken.option} ${taken.value} from ConfigMap ${origin.namespace}/${origin.name}`);
   }
   if (cluster.unmodelled.length > 0) {
     const kinds = cluster.unmodelled.map(({ kind, apiVersion, count }) => `${count} ${kind} (${apiVersion})`);
-    process.stderr.write(`not modelled: ${kinds.join(', ')}\n`);
+    lines.push(`not modelled: ${kinds.join(', ')}`);
   }
-  if (cluster.unmodelledPolicies.length > 0) {
-    const names = cluster.unmodelledPolicies.map(({ kind, namespace, name }) =>
-      namespace === '' ? `${kind} ${name}` : `${kind} ${namespace}/${name}`,
-    );
-    process.stderr.write(`not modelled, but may change an answer: ${names.join(', ')}\n`);
-    if (strict) throw new UsageError('--strict: the input holds policies that flatpath does not model');
-  }
+  const policies = listNotEnforced(cluster).map(describePolicy);
+  if (policies.length > 0) lines.push(`not enforced, but may change an answer: ${policies.join(', ')}`);
+  return lines;
 }
 
 /** Reads the file behind `--datapath`. */

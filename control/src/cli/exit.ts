@@ -1,5 +1,5 @@
 /** How a command ends: 0 ok, 1 the answer is no, 2 bad input or usage (DESIGN §7). */
-import { describeProblem, InputError, type Problem } from '../cluster/problem.ts';
+import { describeProblem, InputError } from '../cluster/problem.ts';
 import { UnresolvedReference } from '../probe/reference.ts';
 
 export const EXIT_OK = 0;
@@ -24,9 +24,4 @@ export function reportFailure(error: unknown): number {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   }
   return EXIT_BAD;
-}
-
-/** Prints warnings on stderr. */
-export function printWarnings(warnings: readonly Problem[]): void {
-  for (const warning of warnings) process.stderr.write(`warning: ${describeProblem(warning)}\n`);
 }

@@ -10,7 +10,8 @@ import { checkDatapath } from '../model/datapath-check.ts';
 import { compileTraffic } from '../traffic/compile-traffic.ts';
 import { loadScenario, loadScenarioModel } from '../traffic/load-scenario.ts';
 import { type RunReport, reportRun, startTraffic } from '../traffic/run.ts';
-import { EXIT_NO, EXIT_OK, printWarnings, UsageError } from './exit.ts';
+import { reportModel } from './cluster-options.ts';
+import { EXIT_NO, EXIT_OK, UsageError } from './exit.ts';
 import { formatRunTable } from './run-table.ts';
 import { Progress, paletteFor } from './terminal.ts';
 
@@ -43,7 +44,7 @@ async function run(path: string, options: RunOptions): Promise<number> {
   const { spec } = loaded.scenario;
   const datapath = { ...spec.datapath, ...readDatapath(options.datapath) };
   const model = loadScenarioModel(loaded, datapath);
-  printWarnings([...model.cluster.warnings, ...model.warnings]);
+  reportModel(model, false);
   const workers = readCount(options.workers, '--workers', 256) ?? Math.max(1, cpus().length - 1);
   const packets = readCount(options.packets, '--packets', 2 ** 39);
   const asked = packets === null ? spec : { ...spec, packets, duration: undefined };

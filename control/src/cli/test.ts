@@ -1,15 +1,18 @@
 /** `flatpath test`: runs ConnectivityTest documents. stdout carries the report alone. */
 import { type Command, Option } from 'commander';
-import { describeProblem, type Problem } from '../cluster/problem.ts';
+import { describeProblem } from '../cluster/problem.ts';
+import type { ClusterModel } from '../compile/image.ts';
 import { MODES, type Mode } from '../model/datapath.ts';
 import { exitCodeOf, formatJunit, formatText, makeReport, type Report } from '../probe/report.ts';
 import { runSuite } from '../probe/suite.ts';
+import { describeModel } from './cluster-options.ts';
 import { EXIT_BAD, UsageError } from './exit.ts';
 import { Progress, paletteFor } from './terminal.ts';
 
 interface TestOptions {
   readonly mode: string;
   readonly reporter: 'text' | 'json' | 'junit';
+  readonly strict?: boolean;
 }
 
 export function addTest(program: Command): void {
@@ -19,6 +22,7 @@ export function addTest(program: Command): void {
     .argument('<path...>', 'files or folders with ConnectivityTest documents, or - for stdin')
     .addOption(new Option('--mode <mode>', 'picks among the modes that a document lists').default('all'))
     .addOption(new Option('--reporter <form>', 'form of the report').choices(['text', 'json', 'junit']).default('text'))
+    .option('--strict', 'policies that are not enforced make their documents an error')
     .addHelpText('after', '\nExample:\n  flatpath test examples/shop/tests --reporter junit > report.xml')
     .action((paths: string[], options: TestOptions) => {
       process.exitCode = test(paths, options);
@@ -29,18 +33,18 @@ function test(paths: readonly string[], options: TestOptions): number {
   const mode = readMode(options.mode);
   const progress = new Progress();
   const said = new Set<string>();
-  const warn = (warnings: readonly Problem[]): void => {
-    for (const warning of warnings) {
-      const text = describeProblem(warning);
-      if (said.has(text)) continue;
-      said.add(text);
-      process.stderr.write(`warning: ${text}\n`);
+  const tell = (model: ClusterModel): void => {
+    for (const line of describeModel(model)) {
+      if (said.has(line)) continue;
+      said.add(line);
+      process.stderr.write(`${line}\n`);
     }
   };
   const { tests, problems } = runSuite(paths, {
     mode,
     onProgress: (done, probes) => progress.update(() => `${done} tests, ${probes} probes done`),
-    onWarnings: warn,
+    strict: options.strict === true,
+    onModel: tell,
   });
   progress.end();
   for (const problem of problems) process.stderr.write(`error: ${describeProblem(problem)}\n`);

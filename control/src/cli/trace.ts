@@ -4,6 +4,7 @@ import { formatStory } from '../explain/story-text.ts';
 import { MODES } from '../model/datapath.ts';
 import type { Connection } from '../probe/connection.ts';
 import { resolveConnection } from '../probe/connection.ts';
+import { describePolicy } from '../probe/not-enforced.ts';
 import { summarizeBranches } from '../probe/suite.ts';
 import { defaultMode, type Trace, traceConnection, traceReport } from '../probe/trace-report.ts';
 import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
@@ -61,7 +62,7 @@ function toText(options: TraceOptions, connection: Connection, traces: readonly 
   return [title, ...formatSideBySide(columns, process.stdout.columns ?? 0)].join('\n');
 }
 
-function describeTrace({ simulator, branches, stories }: Trace): string[] {
+function describeTrace({ simulator, branches, stories, notEnforced }: Trace): string[] {
   const palette = paletteFor(process.stdout);
   const summary = summarizeBranches(branches);
   // The story worth telling is that of a branch that decides the verdict.
@@ -75,6 +76,9 @@ function describeTrace({ simulator, branches, stories }: Trace): string[] {
   lines.push(
     `a Service translated it: ${yesNo(summary.translated)}, and masqueraded its source: ${yesNo(summary.masquerade)}`,
   );
+  if (notEnforced.length > 0) {
+    lines.push(palette.bad(`not enforced, but may change this answer: ${notEnforced.map(describePolicy).join(', ')}`));
+  }
   if (branches.length > 1 || summary.backends.length > 0) {
     lines.push(`${branches.length} possible ${branches.length === 1 ? 'path' : 'paths'}:`);
     for (const branch of branches) {

@@ -33,17 +33,28 @@ export function resolveClusterCidr(
   const warnings: Problem[] = [];
   if (configured.length > 0) return { prefixes, warnings };
   for (const family of [4, 6] as const) {
-    const found = findClusterCidr(cluster, family);
+    const found = knownClusterCidr(cluster, family);
     if (found.prefix !== null) prefixes.push(found.prefix);
     else warnings.push({ severity: 'warning', file: '', document: 0, object: '', field: '', message: found.message });
   }
   return { prefixes, warnings };
 }
 
-function findClusterCidr(
-  cluster: Cluster,
-  family: Family,
-): { prefix: Prefix; message: '' } | { prefix: null; message: string } {
+type Found = { readonly prefix: Prefix; readonly message: '' } | { readonly prefix: null; readonly message: string };
+
+/** By cluster, which never changes: the rule reads every pod, and each compile asks for it. */
+const known: Readonly<Record<Family, WeakMap<Cluster, Found>>> = { 4: new WeakMap(), 6: new WeakMap() };
+
+function knownClusterCidr(cluster: Cluster, family: Family): Found {
+  let found = known[family].get(cluster);
+  if (found === undefined) {
+    found = findClusterCidr(cluster, family);
+    known[family].set(cluster, found);
+  }
+  return found;
+}
+
+function findClusterCidr(cluster: Cluster, family: Family): Found {
   const blocks: Prefix[] = [];
   const nodes: Address[] = [];
   for (const node of cluster.nodes) {

@@ -7,7 +7,7 @@
 import { parseDocument } from 'yaml';
 import { parsePrefix } from '../model/address.ts';
 import type { ConfigMap } from '../model/config-map.ts';
-import type { DatapathInput } from '../model/datapath.ts';
+import { type DatapathInput, isPrimaryOnly } from '../model/datapath.ts';
 import { originOf } from '../model/origin.ts';
 import type { DatapathDefaults } from './cluster.ts';
 import type { ProblemList } from './problem.ts';
@@ -109,7 +109,8 @@ function readKubeProxy(taker: Taker): { modes?: DatapathInput['modes']; kubeProx
   const addresses = at(root, ['nodePortAddresses']);
   if (Array.isArray(addresses) && addresses.length > 0) {
     const texts = addresses.filter((part): part is string => typeof part === 'string');
-    if (texts.length === addresses.length && texts.every((part) => part === 'primary' || parsePrefix(part) !== null)) {
+    const isRead = isPrimaryOnly(texts) || texts.every((part) => parsePrefix(part) !== null);
+    if (texts.length === addresses.length && isRead) {
       kubeProxy.nodePortAddresses = [...taker.take('nodePortAddresses', texts, key)];
     } else taker.warn(key, 'nodePortAddresses holds what is no prefix and is ignored');
   }

@@ -53,6 +53,16 @@ const READERS: Readonly<Record<string, SelectorReader>> = {
   'k8s.ovn.org/EgressFirewall': unreadable,
 };
 
+/** Kinds without a namespace; an object of any other kind that names none is in `default`. */
+const CLUSTER_KINDS = new Set([
+  'CiliumClusterwideNetworkPolicy',
+  'CiliumEgressGatewayPolicy',
+  'GlobalNetworkPolicy',
+  'AdminNetworkPolicy',
+  'BaselineAdminNetworkPolicy',
+  'ClusterNetworkPolicy',
+]);
+
 /** True for a kind whose objects can change an answer although they are not modelled. */
 export function isUnmodelledPolicy(apiVersion: string, kind: string): boolean {
   return Object.hasOwn(READERS, `${groupOf(apiVersion)}/${kind}`);
@@ -68,8 +78,9 @@ export function readUnmodelledPolicy(
   const reader = READERS[`${groupOf(apiVersion)}/${kind}`] ?? unreadable;
   const podLabels = reader(child(value, 'spec'));
   // A policy in Istio's root namespace holds for every namespace.
-  const namespace =
-    groupOf(apiVersion) === 'security.istio.io' && origin.namespace === 'istio-system' ? '' : origin.namespace;
+  const given = origin.namespace || 'default';
+  const isRoot = groupOf(apiVersion) === 'security.istio.io' && given === 'istio-system';
+  const namespace = isRoot || CLUSTER_KINDS.has(kind) ? '' : given;
   return { apiVersion, kind, namespace, name: origin.name, podLabels, origin };
 }
 

@@ -1,8 +1,9 @@
 /**
- * YAML text to plain documents, by the `yaml` library's parser and our own walk over its nodes.
+ * YAML text to plain documents: what is plain by our own quick reader, the rest by the `yaml` library's parser and our own
+ * walk over its nodes.
  *
- * Guarantees, beside those of document.ts: the text is parsed once; positions cost nothing until they are asked for, and
- * then only the asking object's own lines are parsed again; anchors, aliases and merge keys (`<<`) work, but all aliases
+ * Guarantees, beside those of document.ts: nothing of a parse is kept; positions cost nothing until they are asked for,
+ * and then only the asking object's own lines are parsed again; anchors, aliases and merge keys (`<<`) work, but all aliases
  * of a file together expand to at most MAX_EXPANDED values. Refused with a problem: alias bombs, keys that are no text,
  * nesting and token counts beyond the limits, anything that is not YAML.
  */
@@ -18,7 +19,6 @@ import {
   Lexer,
   type Node,
   type Pair,
-  type ParsedNode,
   Parser,
   type YAMLMap,
 } from 'yaml';
@@ -26,7 +26,8 @@ import type { SourcePlace } from '../model/origin.ts';
 import { type DocumentProblem, type InputDocument, MAX_DEPTH, notePlainWord, type ReadDocuments } from './document.ts';
 import { SourceText } from './source-text.ts';
 import { type ListText, splitList } from './yaml-list.ts';
-import { findNode, OPTIONS, offsetOf, pathAt, placeOfNode, YamlPlace } from './yaml-place.ts';
+import { DocumentText, OPTIONS, offsetOf, pathAt, YamlPlace } from './yaml-place.ts';
+import { readPlain } from './yaml-plain.ts';
 
 /** Values that the aliases of one file may expand to. A Helm chart's anchors need some hundreds. */
 export const MAX_EXPANDED = 100_000;
@@ -47,25 +48,62 @@ interface Budget {
   expanded: number;
 }
 
+/** Document by document: each by the quick reader if it is plain, else by the library. */
 function readAll(source: SourceText, budget: Budget): ReadDocuments {
+  const { text } = source;
   const documents: InputDocument[] = [];
   const problems: DocumentProblem[] = [];
   let number = 0;
-  const broken = forEachDocument(source.text, (document) => {
-    number++;
-    const read = readDocument(document, budget);
-    for (const problem of read.problems) problems.push({ ...problem, document: number, value: read.value });
-    if (read.problems.length > 0 || read.value === undefined || document.contents === null) return;
-    const { contents } = document;
-    const place = number;
-    documents.push({
-      number: place,
-      value: read.value,
-      placeOf: (path) => placeOfNode(source, place, read.walk.nodeAt(contents, path)),
+  for (const { start, body, end } of splitDocuments(text)) {
+    // Behind the dashes only a comment may stand where the document is plain.
+    const plain = body === start || /^ *(#.*)?$/.test(lineAt(text, body)) ? readPlain(text, body, end) : null;
+    if (plain !== null) {
+      const place = ++number;
+      const part = new DocumentText(source, place, plain.start, end, start);
+      documents.push({ number: place, value: plain.value, placeOf: (path) => part.placeOf(path) });
+      continue;
+    }
+    const broken = forEachDocument(text.slice(start, end), (document) => {
+      number++;
+      const read = readDocument(document, budget);
+      for (const problem of read.problems) {
+        const offset = problem.offset < 0 ? -1 : problem.offset + start;
+        problems.push({ ...problem, offset, document: number, value: read.value });
+      }
+      if (read.problems.length > 0 || read.value === undefined || document.contents === null) return;
+      const [first, last] = document.contents.range;
+      const part = new DocumentText(source, number, start + first, start + last, start);
+      documents.push({ number, value: read.value, placeOf: (path) => part.placeOf(path) });
     });
-  });
-  if (broken !== null) problems.push({ ...broken, document: number + 1, path: [], value: undefined });
+    if (broken === null) continue;
+    const offset = broken.offset < 0 ? -1 : broken.offset + start;
+    problems.push({ ...broken, offset, document: number + 1, path: [], value: undefined });
+    break;
+  }
   return { documents, problems };
+}
+
+/**
+ * Cuts a text where `---` stands at the margin, which begins a document whatever stands around it. A text with
+ * directives or `...` is not cut. `body` is the offset behind the dashes.
+ */
+function* splitDocuments(text: string): Generator<{ start: number; body: number; end: number }> {
+  let start = 0;
+  let body = 0;
+  if (!/^(?:%|\.\.\.|\ufeff)/m.test(text)) {
+    for (const { index } of text.matchAll(/^---(?=[ \t\r\n]|$)/gm)) {
+      // What stands before the first dashes is a document if it is more than comments.
+      if (body > 0 || /^[ \t]*[^ \t\r\n#]/m.test(text.slice(0, index))) yield { start, body, end: index };
+      start = index;
+      body = index + 3;
+    }
+  }
+  yield { start, body, end: text.length };
+}
+
+function lineAt(text: string, at: number): string {
+  const end = text.indexOf('\n', at);
+  return text.slice(at, end < 0 ? text.length : end);
 }
 
 /**
@@ -81,6 +119,13 @@ function readList(source: SourceText, list: ListText, budget: Budget): ReadDocum
   const problems: DocumentProblem[] = [];
   for (const { start, end } of list.items) {
     const path = ['items', items.length];
+    const plain = readPlain(source.text, start, end);
+    if (plain !== null && Array.isArray(plain.value) && plain.value.length === 1) {
+      const dash = /^- */.exec(source.text.slice(start, start + 80));
+      ranges.push({ start: start + (dash?.[0].length ?? 0), end });
+      items.push(plain.value[0]);
+      continue;
+    }
     let isSplit = true;
     const broken = forEachDocument(source.text.slice(start, end), (document) => {
       const read = readDocument(document, budget);
@@ -227,11 +272,6 @@ class Walk {
     const value = isMap(node) ? this.#readMap(node, depth) : this.#readSeq(node.items, depth);
     this.#open.delete(node);
     return value;
-  }
-
-  /** The node at a path, through aliases and merge keys; the nearest one around it where it does not exist. */
-  nodeAt(root: ParsedNode, path: readonly (string | number)[]): ParsedNode {
-    return findNode(root, path, (name) => this.#anchors.get(name));
   }
 
   #readAlias(name: string, offset: number, holder: object | undefined, depth: number): unknown {

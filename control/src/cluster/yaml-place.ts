@@ -25,7 +25,7 @@ export function offsetOf(node: unknown): number {
 }
 
 /** Follows a path through nodes as far as it exists. */
-export function findNode(
+function findNode(
   root: ParsedNode,
   path: readonly (string | number)[],
   anchor: (name: string) => Node | undefined,
@@ -138,8 +138,40 @@ export class YamlPlace implements SourcePlace {
   }
 }
 
-export function placeOfNode(source: SourceText, document: number, node: ParsedNode): YamlPlace {
-  return new YamlPlace(source, document, node.range[0], node.range[1]);
+/**
+ * One document's text. Its nodes are parsed again when a part of it is asked for, such as an object in a list; the whole
+ * document's place costs nothing.
+ */
+export class DocumentText {
+  readonly #source: SourceText;
+  readonly #number: number;
+  readonly #first: number;
+  readonly #last: number;
+  readonly #start: number;
+  readonly #anchors = new Map<string, Node>();
+  #parsed: ParsedNode | null | undefined;
+
+  /** `first` and `last` bound the contents, `start` is where the document's text begins, with its dashes. */
+  constructor(source: SourceText, number: number, first: number, last: number, start: number) {
+    this.#source = source;
+    this.#number = number;
+    this.#first = first;
+    this.#last = last;
+    this.#start = start;
+  }
+
+  /** The place of the part at `path`, or of the nearest one around it that exists. */
+  placeOf(path: readonly (string | number)[]): YamlPlace {
+    if (path.length === 0) return new YamlPlace(this.#source, this.#number, this.#first, this.#last);
+    if (this.#parsed === undefined) {
+      const text = this.#source.text.slice(this.#start, this.#last);
+      this.#parsed = parseDocument(text, OPTIONS).contents as ParsedNode | null;
+      collectAnchors(this.#parsed, this.#anchors);
+    }
+    if (this.#parsed === null) return new YamlPlace(this.#source, this.#number, this.#first, this.#last);
+    const [first, last] = findNode(this.#parsed, path, (name) => this.#anchors.get(name)).range;
+    return new YamlPlace(this.#source, this.#number, this.#start + first, this.#start + last);
+  }
 }
 
 function keyOffset(node: unknown, part: string | number): number | null {

@@ -58,8 +58,8 @@ import { createLpm6, lpm6Insert } from '@flatpath/engine/tables/lpm6';
 import { buildRing, createMaglev, type Maglev, RING_SEED, ringSize, takeRing } from '@flatpath/engine/tables/maglev';
 import type { Cluster } from '../cluster/cluster.ts';
 import { type Family, type Prefix, parseAddressOrPrefix, type Words } from '../model/address.ts';
-import type { DatapathConfig } from '../model/datapath.ts';
-import { zoneOf } from '../model/node.ts';
+import { type DatapathConfig, isPrimaryOnly } from '../model/datapath.ts';
+import { type Node, zoneOf } from '../model/node.ts';
 import {
   describeEbpfChooser,
   describeEbpfRow,
@@ -73,6 +73,7 @@ import {
 import { type BackendEntry, type CompiledNode, type SelectionEntry, Selections } from './ebpf-selections.ts';
 import { selectEndpoints } from './endpoint-selection.ts';
 import { listServicePorts, type ServicePortInfo } from './service-ports.ts';
+import { nodeAddresses } from './topology.ts';
 
 export interface CompiledEbpf extends EbpfEntries {
   readonly image: EbpfImage;
@@ -116,7 +117,7 @@ export function compileEbpf(cluster: Cluster, config: DatapathConfig, nodeNames:
     backends: backends.buffer,
     rings: rings.buffer,
     sourceRanges: buildRanges(ranges).buffer,
-    ...buildNodePortRanges(config),
+    ...buildNodePortRanges(cluster, config),
   });
   const entries = { frontends, backends: selections.backends, selections: selections.selections, ranges };
   return {
@@ -203,7 +204,7 @@ function optionBits(config: DatapathConfig): number {
   if (ebpf.externalClusterIP) bits |= EBPF_EXTERNAL_CLUSTER_IP;
   if (ebpf.sctp) bits |= EBPF_SCTP;
   if (pods.masqueradeOutbound) bits |= EBPF_MASQUERADE;
-  if (kubeProxy.nodePortAddresses.some((text) => parseAddressOrPrefix(text) !== null)) bits |= EBPF_NODE_PORT_RANGES;
+  if (kubeProxy.nodePortAddresses.length > 0) bits |= EBPF_NODE_PORT_RANGES;
   return bits;
 }
 
@@ -323,14 +324,23 @@ function maskWord(prefix: Prefix, word: number): number {
   return bits >= 32 ? -1 : -1 << (32 - bits);
 }
 
+/** A node's first address of each family. */
+function primaryAddresses(node: Node): string[] {
+  const own = nodeAddresses(node);
+  return own.filter(({ family }, i) => own.findIndex((other) => other.family === family) === i).map(({ text }) => text);
+}
+
 /** A family of which no prefix is given is served on all of its addresses, as kube-proxy does it. */
-function buildNodePortRanges(config: DatapathConfig): {
+function buildNodePortRanges(
+  cluster: Cluster,
+  config: DatapathConfig,
+): {
   nodePortRanges4: SharedArrayBuffer;
   nodePortRanges6: SharedArrayBuffer;
 } {
-  const prefixes = config.kubeProxy.nodePortAddresses
-    .map(parseAddressOrPrefix)
-    .filter((prefix): prefix is Prefix => prefix !== null);
+  const { nodePortAddresses } = config.kubeProxy;
+  const texts = isPrimaryOnly(nodePortAddresses) ? cluster.nodes.flatMap(primaryAddresses) : nodePortAddresses;
+  const prefixes = texts.map(parseAddressOrPrefix).filter((prefix): prefix is Prefix => prefix !== null);
   const own4 = prefixes.filter((prefix) => prefix.family === 4);
   const own6 = prefixes.filter((prefix) => prefix.family === 6);
   const ranges4 = createLpm4(Math.max(own4.length, 1), 4);

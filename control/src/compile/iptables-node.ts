@@ -9,7 +9,7 @@
 import type { Cluster } from '../cluster/cluster.ts';
 import { resolveClusterCidr } from '../cluster/cluster-cidr.ts';
 import { type Address, type Family, inPrefix, type Prefix, parseAddress, parsePrefix } from '../model/address.ts';
-import type { DatapathConfig } from '../model/datapath.ts';
+import { type DatapathConfig, isPrimaryOnly } from '../model/datapath.ts';
 import { type Node, zoneOf } from '../model/node.ts';
 import type { NodeTopology } from './endpoint-selection.ts';
 import { hostPrefix } from './iptables-rules.ts';
@@ -51,7 +51,9 @@ export class NodeViews {
     this.config = config;
     this.family = family;
     this.shared = sharedDetector(cluster, config, family);
-    this.configured = isPrimaryOnly(config) ? [] : parseAll(config.kubeProxy.nodePortAddresses, family);
+    this.configured = isPrimaryOnly(config.kubeProxy.nodePortAddresses)
+      ? []
+      : parseAll(config.kubeProxy.nodePortAddresses, family);
   }
 
   view(node: Node): NodeView {
@@ -60,7 +62,9 @@ export class NodeViews {
       (address, i, all) => address.family === family && all.findIndex(({ text }) => text === address.text) === i,
     );
     const nodeIP = own[0] ?? LOOPBACK[family];
-    const prefixes = isPrimaryOnly(config) ? own.slice(0, 1).map(hostPrefix) : this.configured;
+    const prefixes = isPrimaryOnly(config.kubeProxy.nodePortAddresses)
+      ? own.slice(0, 1).map(hostPrefix)
+      : this.configured;
     // No prefix of this family means every address, even where the other family is restricted.
     const matchAll = prefixes.length === 0 || prefixes.some((prefix) => prefix.length === 0);
     const local = [LOOPBACK[family], ...own];
@@ -105,12 +109,6 @@ function nodeDetector(node: Node, family: Family): LocalDetector | null {
 function firstOfFamily(prefixes: readonly Prefix[], family: Family): LocalDetector | null {
   const prefix = prefixes.find((candidate) => candidate.family === family);
   return prefix === undefined ? null : { prefix, interfaceName: null };
-}
-
-/** `primary` alone stands for the node's primary address of each family. */
-function isPrimaryOnly(config: DatapathConfig): boolean {
-  const { nodePortAddresses } = config.kubeProxy;
-  return nodePortAddresses.length === 1 && nodePortAddresses[0] === 'primary';
 }
 
 function parseAll(texts: readonly string[], family: Family): Prefix[] {

@@ -4,7 +4,7 @@
 
 import { Ajv, type ValidateFunction } from 'ajv';
 import { parsePrefix } from './address.ts';
-import { type DatapathInput, DatapathSchema } from './datapath.ts';
+import { type DatapathInput, DatapathSchema, isPrimaryOnly } from './datapath.ts';
 import { summarizeErrors } from './schema-errors.ts';
 
 /** Schedulers of the kernel that kube-proxy may be told to use (FACTS §1.3). */
@@ -26,15 +26,18 @@ export function checkDatapath(document: unknown): { input: DatapathInput; proble
 export function checkDatapathValues(input: DatapathInput, at: string): string[] {
   const problems: string[] = [];
   const field = (name: string): string => (at === '' ? name : `${at}.${name}`);
-  const prefixes = (name: string, texts: readonly string[] | undefined, words: readonly string[] = []): void => {
+  const prefixes = (name: string, texts: readonly string[] | undefined): void => {
     texts?.forEach((text, i) => {
-      if (words.includes(text) || parsePrefix(text) !== null) return;
+      if (parsePrefix(text) !== null) return;
       problems.push(`${field(name)}[${i}]: '${text}' is not a prefix such as 10.244.0.0/16`);
     });
   };
   prefixes('kubeProxy.clusterCIDR', input.kubeProxy?.clusterCIDR);
   prefixes('kubeProxy.serviceCIDRs', input.kubeProxy?.serviceCIDRs);
-  prefixes('kubeProxy.nodePortAddresses', input.kubeProxy?.nodePortAddresses, ['primary']);
+  const nodePortAddresses = input.kubeProxy?.nodePortAddresses ?? [];
+  if (nodePortAddresses.length > 1 && nodePortAddresses.includes('primary')) {
+    problems.push(`${field('kubeProxy.nodePortAddresses')}: 'primary' stands alone`);
+  } else if (!isPrimaryOnly(nodePortAddresses)) prefixes('kubeProxy.nodePortAddresses', nodePortAddresses);
   const scheduler = input.kubeProxy?.ipvsScheduler;
   if (scheduler !== undefined && !IPVS_SCHEDULERS.includes(scheduler)) {
     problems.push(`${field('kubeProxy.ipvsScheduler')}: '${scheduler}' is not one of ${IPVS_SCHEDULERS.join(', ')}`);

@@ -99,6 +99,11 @@ export interface DatapathConfig {
   pods: { masqueradeOutbound: boolean };
 }
 
+/** `primary` alone in nodePortAddresses stands for each node's primary address of a family. */
+export function isPrimaryOnly(nodePortAddresses: readonly string[]): boolean {
+  return nodePortAddresses.length === 1 && nodePortAddresses[0] === 'primary';
+}
+
 /** Fills the defaults of DESIGN §7; `below` (from a cluster's ConfigMaps) stands between the two. */
 export function resolveDatapath(input: DatapathInput = {}, below: DatapathInput = {}): DatapathConfig {
   const kubeProxy = { ...below.kubeProxy, ...input.kubeProxy };

@@ -11,6 +11,7 @@ import { ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK } from '@flatpath/engine/wire/burst
 import type { Cluster } from '../cluster/cluster.ts';
 import { type ClusterTopology, nodeAddresses, podAddresses } from '../compile/topology.ts';
 import { type Address, type Family, inPrefix, type Prefix, parseAddress } from '../model/address.ts';
+import { isReady } from '../model/endpoint-slice.ts';
 import type { Pod } from '../model/pod.ts';
 import {
   commonFamily,
@@ -73,6 +74,8 @@ interface SourceCandidates {
 interface TargetCandidates {
   readonly addresses: readonly Address[];
   readonly port: number;
+  /** Ports that differ from `port`, by address: a named port has each endpoint's own number. */
+  readonly ports?: ReadonlyMap<string, readonly number[]>;
   readonly protocol: Protocol;
 }
 
@@ -91,12 +94,17 @@ export function resolveConnection(scope: ReferenceScope, request: ConnectionRequ
     );
   }
   const address = source.addresses.find((candidate) => candidate.family === family)!;
-  const addresses = target.addresses.filter((candidate) => candidate.family === family);
+  const targets = target.addresses
+    .filter((candidate) => candidate.family === family)
+    .flatMap((destination) => {
+      const ports = target.ports?.get(destination.text) ?? [target.port];
+      return ports.map((port) => ({ address: destination, port }));
+    });
   return {
     family,
     protocol: target.protocol,
-    sources: addresses.map((destination) => source.at(address, destination)),
-    targets: addresses.map((destination) => ({ address: destination, port: target.port })),
+    sources: targets.map((destination) => source.at(address, destination.address)),
+    targets,
   };
 }
 
@@ -150,11 +158,11 @@ function resolveServiceTarget(scope: ReferenceScope, to: Reference, protocol: Pr
   if (service.spec.clusterIP !== 'None') {
     return { addresses: serviceClusterIps(service.spec.clusterIPs, to), port, protocol: reached };
   }
-  const { addresses, ports } = readyEndpoints(scope.cluster, to, found?.name ?? null);
+  const { addresses, ports } = readyEndpoints(scope.cluster, to, named ? found!.name : null, reached);
   if (addresses.length === 0) {
     throw new UnresolvedReference(`'${to.text}' is headless and has no ready endpoint, its name has no address`);
   }
-  return { addresses, port: named && ports.length > 0 ? ports[0]! : port, protocol: reached };
+  return { addresses, port, ports, protocol: reached };
 }
 
 function serviceClusterIps(texts: readonly string[], to: Reference): Address[] {
@@ -163,24 +171,31 @@ function serviceClusterIps(texts: readonly string[], to: Reference): Address[] {
   return addresses;
 }
 
-/** What the DNS name of a headless Service answers: the addresses of its ready endpoints. */
+/**
+ * What DNS answers for a headless Service: the addresses of its ready endpoints and, of a named port, each one's own
+ * numbers (its SRV records); an endpoint whose slice lacks the port has no record then.
+ */
 function readyEndpoints(
   cluster: Cluster,
   to: Reference,
   portName: string | null,
-): { addresses: Address[]; ports: number[] } {
+  protocol: Protocol,
+): { addresses: Address[]; ports: Map<string, number[]> } {
   const addresses = new Map<string, Address>();
-  const ports: number[] = [];
+  const ports = new Map<string, number[]>();
   for (const slice of cluster.endpointSlices) {
     if (slice.metadata.namespace !== to.namespace) continue;
     if (slice.metadata.labels?.['kubernetes.io/service-name'] !== to.name) continue;
-    for (const port of slice.ports ?? []) {
-      if (portName !== null && port.name === portName && typeof port.port === 'number') ports.push(port.port);
-    }
-    for (const endpoint of slice.endpoints ?? []) {
-      if (endpoint.conditions?.ready === false) continue;
+    const numbers = slice.ports
+      .filter((port) => port.name === portName && port.protocol === protocol)
+      .flatMap(({ port }) => (port === undefined || port === 0 ? [] : [port]));
+    if (portName !== null && numbers.length === 0) continue;
+    for (const endpoint of slice.endpoints) {
+      if (!isReady(endpoint)) continue;
       const address = parseAddress(endpoint.addresses[0] ?? '');
-      if (address !== null) addresses.set(address.text, address);
+      if (address === null) continue;
+      addresses.set(address.text, address);
+      if (portName !== null) ports.set(address.text, [...new Set([...(ports.get(address.text) ?? []), ...numbers])]);
     }
   }
   return { addresses: [...addresses.values()], ports };

@@ -4,6 +4,7 @@
 
 import type { Mode } from '../model/datapath.ts';
 import type { Expectation } from './connectivity-test.ts';
+import { describePolicy, type PolicyName } from './not-enforced.ts';
 
 export interface ActualResult {
   readonly verdict: string;
@@ -24,6 +25,8 @@ export interface ProbeResult {
   readonly expected: Expectation;
   readonly actual: ActualResult;
   readonly branches: readonly BranchResult[];
+  /** Policies that may select a pod of the probe and that nothing here enforces. */
+  readonly notEnforced: readonly PolicyName[];
   readonly error: string | null;
 }
 
@@ -89,6 +92,8 @@ export function formatText(report: Report, palette: Palette): string {
     lines.push(
       `${bad ? palette.bad('✗') : palette.good('✓')} ${palette.bold(test.name)} [${test.mode}] ${palette.dim(count)}`,
     );
+    const notEnforced = describeNotEnforced(test.probes);
+    if (notEnforced !== '') lines.push(`    ${palette.bad(notEnforced)}`);
     if (test.error !== null) for (const line of test.error.split('\n')) lines.push(`    ${palette.bad(line)}`);
     for (const probe of test.probes) {
       if (probe.passed) continue;
@@ -104,6 +109,12 @@ export function formatText(report: Report, palette: Palette): string {
   const ending = `${probes} probes in ${tests} tests: ${passed} passed, ${failed} failed${errors}`;
   lines.push(failed + broken > 0 ? palette.bad(ending) : palette.good(ending));
   return lines.join('\n');
+}
+
+/** The policies that could make a real cluster answer otherwise, '' where there are none. */
+function describeNotEnforced(probes: readonly ProbeResult[]): string {
+  const names = new Set(probes.flatMap((probe) => probe.notEnforced.map(describePolicy)));
+  return names.size === 0 ? '' : `not enforced, but may change an answer: ${[...names].join(', ')}`;
 }
 
 /** The fields of a probe that are not as expected, one line each. */
@@ -145,11 +156,14 @@ export function formatJunit(report: Report): string {
     lines.push(`  <testsuite name=${attribute(suite)} ${counts([test])}>`);
     for (const probe of casesOf(test)) {
       const open = `    <testcase classname=${attribute(suite)} name=${attribute(probe.name)}`;
-      if (probe.passed) lines.push(`${open}/>`);
+      const notEnforced = describeNotEnforced([probe]);
+      const output = notEnforced === '' ? [] : [`      <system-out>${escapeXml(notEnforced)}</system-out>`];
+      if (probe.passed && output.length === 0) lines.push(`${open}/>`);
+      else if (probe.passed) lines.push(`${open}>`, ...output, '    </testcase>');
       else {
         const kind = probe.error === null ? 'failure' : 'error';
         const message = probe.error ?? differences(probe).join('; ');
-        lines.push(`${open}>`, `      <${kind} message=${attribute(message)}/>`, '    </testcase>');
+        lines.push(`${open}>`, `      <${kind} message=${attribute(message)}/>`, ...output, '    </testcase>');
       }
     }
     lines.push('  </testsuite>');
@@ -161,7 +175,8 @@ export function formatJunit(report: Report): string {
 /** The cases of a suite; one that has no probes but an error still has to show it. */
 function casesOf(test: TestResult): readonly ProbeResult[] {
   if (test.error === null || test.probes.length > 0) return test.probes;
-  return [{ name: 'document', passed: false, expected: {}, actual: NO_ANSWER, branches: [], error: test.error }];
+  const { error } = test;
+  return [{ name: 'document', passed: false, expected: {}, actual: NO_ANSWER, branches: [], notEnforced: [], error }];
 }
 
 function counts(tests: readonly TestResult[]): string {

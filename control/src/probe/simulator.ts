@@ -76,16 +76,29 @@ export class Simulator {
    * @param record keeps each branch's events, for its story
    */
   probe(connection: Connection, record: boolean): Branch[] {
+    this.compileNodes(connection.sources.map(({ node }) => node));
+    for (;;) {
+      // Compiling is dear: a round meets all nodes that lack, and they are compiled together for the next.
+      const missing = new Set<number>();
+      const branches = this.runBranches(connection, record, missing);
+      if (missing.size === 0) return branches;
+      this.compileNodes(missing);
+    }
+  }
+
+  /** Every branch of every target; those that end at a node that is not compiled are left out, and the node is noted. */
+  private runBranches(connection: Connection, record: boolean, missing: Set<number>): Branch[] {
     const branches: Branch[] = [];
+    let runs = 0;
     connection.targets.forEach((target, i) => {
       const source = connection.sources[i]!;
-      this.compileNode(source.node);
       this.ring.script.fill(0);
       let more = true;
-      while (more && branches.length < MAX_BRANCHES) {
+      while (more && runs < MAX_BRANCHES) {
+        runs++;
         const branch = this.runBranch(connection, source, target, record);
-        if (branch === null) continue;
-        branches.push(branch);
+        if (branch === null) missing.add(this.burst.node[0]!);
+        else branches.push(branch);
         more = nextBranch(this.ring);
       }
     });
@@ -101,7 +114,7 @@ export class Simulator {
     return `node ${nodes[branch.node]?.metadata.name ?? branch.node}`;
   }
 
-  /** One branch; null when it met a node that had to be compiled first. */
+  /** One branch; null when it ended at a node that is not compiled. */
   private runBranch(connection: Connection, source: Source, target: Target, record: boolean): Branch | null {
     const { datapath, burst, ring } = this;
     forgetConnections(datapath);
@@ -121,10 +134,7 @@ export class Simulator {
       burst.nat[0]! |= socketNat;
     }
     datapath.answerCount = 0;
-    if (burst.reason[0] === REASON_NODE_NOT_COMPILED) {
-      this.compileNode(burst.node[0]!);
-      return null;
-    }
+    if (burst.reason[0] === REASON_NODE_NOT_COMPILED) return null;
     return this.describeEnd(source, target);
   }
 
@@ -149,11 +159,14 @@ export class Simulator {
     };
   }
 
-  /** Makes sure that the image covers a node. */
-  private compileNode(node: number): void {
-    if (this.image.compiledNodes[node] === 1) return;
-    const name = this.model.cluster.nodes[node]!.metadata.name;
-    this.image = compileImage(this.model, this.mode, [...this.image.nodes, name]);
+  /** Makes sure that the image covers some nodes. */
+  private compileNodes(nodes: Iterable<number>): void {
+    const lacking = new Set<string>();
+    for (const node of nodes) {
+      if (this.image.compiledNodes[node] !== 1) lacking.add(this.model.cluster.nodes[node]!.metadata.name);
+    }
+    if (lacking.size === 0) return;
+    this.image = compileImage(this.model, this.mode, [...this.image.nodes, ...lacking]);
     this.datapath = attachDatapath(this.image, PROBE_FLOWS, PROBE_STAMPS, this.ring, 1);
   }
 }

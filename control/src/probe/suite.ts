@@ -13,7 +13,7 @@ import { InputError, type Problem } from '../cluster/problem.ts';
 import { SourceText } from '../cluster/source-text.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
 import { BUILT_MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
-import { resolveConnection } from './connection.ts';
+import { type Connection, resolveConnection } from './connection.ts';
 import {
   type ConnectivityTest,
   checkConnectivityTest,
@@ -24,6 +24,7 @@ import {
   probeNames,
   TEST_KIND,
 } from './connectivity-test.ts';
+import { describePolicy, listNotEnforced, notEnforcedFor } from './not-enforced.ts';
 import { literalAddress, UnresolvedReference } from './reference.ts';
 import {
   type ActualResult,
@@ -40,7 +41,10 @@ export interface SuiteOptions {
   readonly mode: Mode | null;
   /** Called after each entry, with entries done and documents in all. */
   readonly onProgress?: (done: number, probes: number) => void;
-  readonly onWarnings?: (warnings: readonly Problem[]) => void;
+  /** Policies that nothing here enforces are an error of the documents that hold them. */
+  readonly strict?: boolean;
+  /** Called for each cluster that was loaded, for its warnings. */
+  readonly onModel?: (model: ClusterModel) => void;
 }
 
 export interface SuiteResult {
@@ -101,19 +105,21 @@ function runDocument(found: OwnDocument, loader: ModelLoader, options: SuiteOpti
 export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
   const name = probeName(probe);
   const expected = probe.expect ?? {};
-  let branches: readonly Branch[];
+  let connection: Connection;
   try {
-    branches = simulator.probe(resolveConnection(simulator.model, probe), false);
+    connection = resolveConnection(simulator.model, probe);
   } catch (error) {
     if (!(error instanceof UnresolvedReference)) throw error;
-    return { name, passed: false, expected, actual: NO_ANSWER, branches: [], error: error.message };
+    return { name, passed: false, expected, actual: NO_ANSWER, branches: [], notEnforced: [], error: error.message };
   }
+  const branches = simulator.probe(connection, false);
   const result = {
     name,
     passed: true,
     expected,
     actual: summarizeBranches(branches),
     branches: branches.map((branch) => describeBranch(simulator, branch)),
+    notEnforced: notEnforcedFor(simulator.model, connection, branches),
     error: null,
   };
   return { ...result, passed: differences(result).length === 0 };
@@ -159,6 +165,7 @@ function failedProbes(document: unknown, error: string): ProbeResult[] {
     expected: probes?.[i]?.expect ?? {},
     actual: NO_ANSWER,
     branches: [],
+    notEnforced: [],
     error,
   }));
 }
@@ -189,7 +196,12 @@ class ModelLoader {
       clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
     });
     const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
-    this.options.onWarnings?.([...cluster.warnings, ...model.warnings]);
+    this.options.onModel?.(model);
+    const notEnforced = this.options.strict === true ? listNotEnforced(cluster) : [];
+    if (notEnforced.length > 0) {
+      const message = `--strict: nothing here enforces ${notEnforced.map(describePolicy).join(', ')}`;
+      throw new InputError([{ severity: 'error', file, document: number, object: '', field: '', message }]);
+    }
     if (key !== null) this.kept.set(key, model);
     return model;
   }

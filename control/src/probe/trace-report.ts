@@ -8,6 +8,7 @@ import type { ClusterModel } from '../compile/image.ts';
 import { type Hop, type Story, tellStory } from '../explain/story.ts';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
 import type { Connection } from './connection.ts';
+import { notEnforcedFor, type PolicyName } from './not-enforced.ts';
 import type { ActualResult } from './report.ts';
 import { type Branch, Simulator } from './simulator.ts';
 import { summarizeBranches } from './suite.ts';
@@ -21,6 +22,8 @@ export interface Trace {
   readonly simulator: Simulator;
   readonly branches: readonly Branch[];
   readonly stories: readonly Story[];
+  /** Policies that may select a pod of the connection and that nothing here enforces. */
+  readonly notEnforced: readonly PolicyName[];
 }
 
 export interface TracedBranch {
@@ -37,7 +40,11 @@ export interface TraceReport {
   readonly version: 1;
   readonly from: string;
   readonly to: string;
-  readonly traces: readonly (ActualResult & { readonly mode: Mode; readonly branches: readonly TracedBranch[] })[];
+  readonly traces: readonly (ActualResult & {
+    readonly mode: Mode;
+    readonly notEnforced: readonly PolicyName[];
+    readonly branches: readonly TracedBranch[];
+  })[];
 }
 
 /** The mode where none is asked for: the cluster's own where its ConfigMaps tell and this build runs it, else iptables. */
@@ -53,7 +60,7 @@ export function traceConnection(model: ClusterModel, mode: Mode, connection: Con
   const stories = branches
     .slice(0, MAX_STORIES)
     .map((branch) => tellStory(simulator.image, branch.events, branch.source));
-  return { mode, simulator, branches, stories };
+  return { mode, simulator, branches, stories, notEnforced: notEnforcedFor(model, connection, branches) };
 }
 
 /** @param request `from` and `to` as the user wrote them */
@@ -65,9 +72,10 @@ export function traceReport(
     version: 1,
     from: request.from,
     to: request.to,
-    traces: traces.map(({ mode, simulator, branches, stories }) => ({
+    traces: traces.map(({ mode, simulator, branches, stories, notEnforced }) => ({
       mode,
       ...summarizeBranches(branches),
+      notEnforced,
       branches: branches.map((branch, i) => ({
         verdict: branch.verdict,
         reason: branch.reason,
