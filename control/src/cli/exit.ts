@@ -5,6 +5,8 @@ import { UnresolvedReference } from '../probe/reference.ts';
 export const EXIT_OK = 0;
 export const EXIT_NO = 1;
 export const EXIT_BAD = 2;
+/** Ended by Ctrl-C, as shells count it. */
+export const EXIT_INTERRUPTED = 130;
 
 /** Bad usage, with the sentence to print. */
 export class UsageError extends Error {

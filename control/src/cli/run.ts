@@ -1,17 +1,14 @@
 /** `flatpath run`: a scenario's traffic at full speed through each of its modes, a live line, then a table. */
 
-import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { COUNT_ENTERED } from '@flatpath/engine/programs/count';
 import { type Command, Option } from 'commander';
-import { parse } from 'yaml';
 import { BUILT_MODES, MODES, type Mode } from '../model/datapath.ts';
-import { checkDatapath } from '../model/datapath-check.ts';
 import { compileTraffic } from '../traffic/compile-traffic.ts';
 import { loadScenario, loadScenarioModel } from '../traffic/load-scenario.ts';
 import { type RunReport, reportRun, startTraffic } from '../traffic/run.ts';
-import { reportModel } from './cluster-options.ts';
-import { EXIT_NO, EXIT_OK, UsageError } from './exit.ts';
+import { readDatapath, reportModel } from './cluster-options.ts';
+import { EXIT_INTERRUPTED, EXIT_NO, EXIT_OK, UsageError } from './exit.ts';
 import { formatRunTable } from './run-table.ts';
 import { Progress, paletteFor } from './terminal.ts';
 
@@ -42,7 +39,7 @@ export function addRun(program: Command): void {
 async function run(path: string, options: RunOptions): Promise<number> {
   const loaded = loadScenario(path);
   const { spec } = loaded.scenario;
-  const datapath = { ...spec.datapath, ...readDatapath(options.datapath) };
+  const datapath = { ...spec.datapath, ...(options.datapath === undefined ? {} : readDatapath(options.datapath)) };
   const model = loadScenarioModel(loaded, datapath);
   reportModel(model, false);
   const workers = readCount(options.workers, '--workers', 256) ?? Math.max(1, cpus().length - 1);
@@ -50,8 +47,16 @@ async function run(path: string, options: RunOptions): Promise<number> {
   const asked = packets === null ? spec : { ...spec, packets, duration: undefined };
   const traffic = compileTraffic(model, asked);
   const reports: RunReport[] = [];
+  let interrupted = false;
   for (const mode of readRunModes(options.mode, datapath.modes)) {
+    if (interrupted) break;
     const { handle } = startTraffic(model, mode, traffic, workers);
+    // The first Ctrl-C ends the run at its next tick and shows what it did; the second one ends the process.
+    const interrupt = (): void => {
+      interrupted = true;
+      handle.stop();
+    };
+    process.once('SIGINT', interrupt);
     const progress = new Progress();
     const timer = setInterval(() => progress.update(() => progressLine(mode, traffic.packets, handle.progress())), 100);
     try {
@@ -59,12 +64,14 @@ async function run(path: string, options: RunOptions): Promise<number> {
     } finally {
       clearInterval(timer);
       progress.end();
+      process.removeListener('SIGINT', interrupt);
     }
   }
   const text = options.json
     ? JSON.stringify({ version: 1, scenario: path, runs: reports }, null, 2)
     : formatRunTable(reports, paletteFor(process.stdout));
   process.stdout.write(`${text}\n`);
+  if (interrupted) return EXIT_INTERRUPTED;
   return reports.some((report) => report.broken > 0) ? EXIT_NO : EXIT_OK;
 }
 
@@ -93,13 +100,6 @@ function readRunModes(asked: string | undefined, listed: readonly Mode[] | undef
   if (modes.length === 0)
     throw new UsageError(`the scenario lists no mode that this build runs: ${BUILT_MODES.join(', ')}`);
   return modes;
-}
-
-function readDatapath(file: string | undefined): object {
-  if (file === undefined) return {};
-  const { input, problems } = checkDatapath(parse(readFileSync(file, 'utf8'), { maxAliasCount: 0 }));
-  if (problems.length > 0) throw new UsageError(problems.map((problem) => `${file}: ${problem}`).join('\nerror: '));
-  return input;
 }
 
 function readCount(text: string | undefined, option: string, most: number): number | null {

@@ -30,7 +30,7 @@ export class Progress {
     if (now - this.last < (this.tty ? TTY_INTERVAL_MS : LOG_INTERVAL_MS)) return;
     this.last = now;
     this.shown = true;
-    const columns = process.stderr.columns ?? 120;
+    const columns = process.stderr.columns || 120;
     process.stderr.write(this.tty ? `\r\u001b[K${text().slice(0, columns - 1)}` : `${text()}\n`);
   }
 

@@ -5,7 +5,7 @@
 import { RESPOND_ACK, RESPOND_NONE, type StreamSpec, type TrafficSpec } from '@flatpath/engine/traffic/stream';
 import type { ClusterModel } from '../compile/image.ts';
 import { hasEnded } from '../model/pod.ts';
-import { resolveConnection } from '../probe/connection.ts';
+import { type Connection, resolveConnection } from '../probe/connection.ts';
 import { protocolNumber } from '../probe/first-packet.ts';
 import { findPods, parseReference, UnresolvedReference } from '../probe/reference.ts';
 import { durationSeconds, type ScenarioSpec, type StreamDocument } from './scenario.ts';
@@ -44,20 +44,18 @@ function streamRates(streams: readonly StreamDocument[]): number[] {
 }
 
 function compileStream(model: ClusterModel, stream: StreamDocument, index: number, rate: number): StreamSpec {
-  const froms = [stream.from].flat().flatMap((text) => expandWorkload(model, text));
-  const tos = [stream.to].flat().flatMap((text) => expandWorkload(model, text));
   const name = stream.name ?? `stream ${index + 1}`;
-  const connections = froms.flatMap((from) =>
-    tos.map((to) => {
-      try {
-        return resolveConnection(model, { from, to, protocol: stream.protocol, node: stream.node });
-      } catch (error) {
-        if (error instanceof UnresolvedReference)
-          throw new UnresolvedReference(`spec.streams[${index}]: ${name}: ${error.message}`);
-        throw error;
-      }
-    }),
-  );
+  let connections: Connection[];
+  try {
+    const froms = [stream.from].flat().flatMap((text) => expandWorkload(model, text));
+    const tos = [stream.to].flat().flatMap((text) => expandWorkload(model, text));
+    const { protocol, node } = stream;
+    connections = froms.flatMap((from) => tos.map((to) => resolveConnection(model, { from, to, protocol, node })));
+  } catch (error) {
+    if (error instanceof UnresolvedReference)
+      throw new UnresolvedReference(`spec.streams[${index}]: ${name}: ${error.message}`);
+    throw error;
+  }
   const { family, protocol } = connections[0]!;
   if (connections.some((other) => other.family !== family || other.protocol !== protocol)) {
     throw new UnresolvedReference(

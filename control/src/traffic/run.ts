@@ -95,7 +95,7 @@ export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec,
   try {
     traffic = compileStreams(spec);
   } catch (error) {
-    if (error instanceof RangeError) throw new UnresolvedReference(error.message);
+    if (error instanceof RangeError) throw new UnresolvedReference(nameField(error.message));
     throw error;
   }
   const handle = startRun({ traffic, image: takeImage(datapath), state: takeState(datapath), updates: [] }, workers);
@@ -107,6 +107,12 @@ export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec,
       return () => handle.swapImage(parts);
     },
   };
+}
+
+/** The engine knows a stream by its number; a user knows it by the field of the scenario. */
+function nameField(message: string): string {
+  const field = message.includes('a frame of') ? '.packetBytes' : '';
+  return message.replace(/^stream (\d+): /, `spec.streams[$1]${field}: `);
 }
 
 /** Flows that the connection tables hold: with netfilter what its sysctl says, else the map's size. */
