@@ -6,6 +6,7 @@
  * that takes a source port 256 higher stays in its shard, so a stream's flow has one writer for the whole run.
  * `findShard` is for frames that come without a lane; only a thread that owns all shards may ask it.
  */
+import { flowPorts } from '../programs/flow-key.ts';
 import { type Conntrack, ctFind4, ctFind6 } from '../tables/conntrack.ts';
 import { hashTuple4, hashTuple6 } from '../tables/hash.ts';
 import type { Burst } from '../wire/burst.ts';
@@ -89,7 +90,7 @@ export function shardOfFrame(b: Burst, s: number): number {
 export function findShard(dp: Tracked, b: Burst, s: number): number {
   const ct = b.family[s] === 4 ? dp.conntrack4 : dp.conntrack6;
   if (ct.shards === 1) return 0;
-  const ports = (b.sport[s] << 16) | b.dport[s];
+  const ports = flowPorts(b, s);
   const own = trackedShard(
     dp,
     b.family[s],
