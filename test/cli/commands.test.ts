@@ -253,6 +253,16 @@ describe('flatpath run', () => {
   const stable = (runs: readonly Run[]): object[] =>
     runs.map(({ mode, packets, digest, outcomes, broken }) => ({ mode, packets, digest, outcomes, broken }));
 
+  it('delivers what trace delivers: a process on loopback reaches a nodePort in both modes', () => {
+    const loopback = SCENARIO.replace(/ {2}streams:\n[\s\S]*/, '').replace('packets: 20000', 'packets: 500');
+    const streams = `  streams:\n    - {from: 127.0.0.1, node: node-1, to: '127.0.0.1:30080', flows: 20, newFlows: 0.2}\n`;
+    const { status, stdout, stderr } = flatpath(['run', '-', '--json'], { cwd: folder, input: loopback + streams });
+    expect(status, stderr).toBe(0);
+    for (const { mode, outcomes } of (JSON.parse(stdout) as { runs: readonly Run[] }).runs) {
+      expect(outcomes, mode).toMatchObject([{ verdict: 'delivered' }]);
+    }
+  });
+
   it('gives the same answer with one worker or many, and loses no packet', () => {
     const first = run(1);
     expect(first.map(({ mode }) => mode)).toEqual(['iptables', 'ebpf']);

@@ -5,6 +5,8 @@
  * length, address and a bounds check; a field of an object costs one load. A packet reads some thirty of these: writing
  * one took 92 ns where it took 158 ns from the words (4,096 flows, one noisy machine, with a few smaller changes).
  */
+import type { Topology } from '../programs/datapath.ts';
+import { ENTRY_HOST } from '../wire/burst.ts';
 import {
   PEER_ADDRESS,
   PEER_WORDS,
@@ -71,6 +73,11 @@ export interface PeerFacts {
   readonly a1: number;
   readonly a2: number;
   readonly a3: number;
+  /**
+   * Index of the same process under its node's address: what a loopback source turns into when its socket is balanced to
+   * an address elsewhere. Its own index for every other source.
+   */
+  readonly routed: number;
 }
 
 export interface Facts {
@@ -80,7 +87,7 @@ export interface Facts {
   readonly peers: readonly PeerFacts[];
 }
 
-export function readFacts(traffic: Traffic): Facts {
+export function readFacts(traffic: Traffic, topology: Topology): Facts {
   const { words, peers, templates } = traffic;
   const streams: StreamFacts[] = [];
   for (let i = 0; i < traffic.streams; i++) {
@@ -122,7 +129,26 @@ export function readFacts(traffic: Traffic): Facts {
       a1: peers[at + PEER_ADDRESS + 1],
       a2: peers[at + PEER_ADDRESS + 2],
       a3: peers[at + PEER_ADDRESS + 3],
+      routed: at / PEER_WORDS,
     });
   }
+  addRouted(sides, topology);
   return { streams, frames, peers: sides };
+}
+
+/** Gives each loopback source its twin; twins come last, so that no index changes. */
+function addRouted(sides: PeerFacts[], { nodeAddress4, nodeAddress6 }: Topology): void {
+  const own = sides.length;
+  for (let i = 0; i < own; i++) {
+    const { node, entry, endpoint, a0, a1, a2, a3 } = sides[i];
+    const at = node * 4;
+    const routed = sides.length;
+    if (entry !== ENTRY_HOST) continue;
+    if (a0 >>> 24 === 127) sides.push({ node, entry, endpoint, a0: nodeAddress4[node], a1: 0, a2: 0, a3: 0, routed });
+    else if ((a0 | a1 | a2) === 0 && a3 === 1) {
+      const [b0, b1, b2, b3] = nodeAddress6.subarray(at, at + 4);
+      sides.push({ node, entry, endpoint, a0: b0, a1: b1, a2: b2, a3: b3, routed });
+    } else continue;
+    sides[i] = { node, entry, endpoint, a0, a1, a2, a3, routed };
+  }
 }

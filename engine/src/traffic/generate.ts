@@ -243,6 +243,7 @@ function connect(st: Station, s: number, stream: StreamFacts, flow: number, gene
     st.counts[STATION_REFUSED]++;
     return step;
   }
+  if (b.src0[s] !== from.a0 || b.src3[s] !== from.a3) flows[line + FLOW_SOURCE] = from.routed;
   flows[kept] = b.dst0[s];
   flows[kept + 1] = b.dst1[s];
   flows[kept + 2] = b.dst2[s];

@@ -79,7 +79,7 @@ export function createStation(
   workers: number,
   counts: Float64Array,
 ): Station {
-  const facts = readFacts(traffic);
+  const facts = readFacts(traffic, dp.topology);
   const owner = new Uint8Array(SHARDS);
   for (let shard = 0; shard < SHARDS; shard++) owner[shard] = shard % workers;
   return {
