@@ -13,11 +13,12 @@ const CONTROL = {
   model: [],
   cluster: ['model'],
   compile: ['model', 'cluster'],
-  probe: ['model', 'cluster', 'compile', 'explain'],
+  ruleset: ['model', 'cluster', 'compile'],
+  probe: ['model', 'cluster', 'compile', 'ruleset', 'explain'],
   explain: ['model', 'cluster', 'compile'],
   api: ['model', 'cluster', 'compile', 'probe', 'explain', 'traffic'],
   traffic: ['model', 'cluster', 'compile', 'probe', 'explain'],
-  cli: ['model', 'cluster', 'compile', 'probe', 'explain', 'traffic', 'api'],
+  cli: ['model', 'cluster', 'compile', 'ruleset', 'probe', 'explain', 'traffic', 'api'],
 };
 const ENGINE_PACKAGES = ['piscina', 'node:worker_threads', 'node:url'];
 

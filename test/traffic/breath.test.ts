@@ -21,6 +21,7 @@ import {
   STATION_STRAY,
 } from '../../engine/src/traffic/station.ts';
 import { RESPOND_ECHO, type StreamSpec } from '../../engine/src/traffic/stream.ts';
+import { threadBurst } from '../../engine/src/traffic/thread-burst.ts';
 import { frameOffset } from '../../engine/src/wire/burst.ts';
 import { parseFrame } from '../../engine/src/wire/parse.ts';
 import { pcapWriter } from '../../engine/src/wire/pcap.ts';
@@ -127,7 +128,7 @@ describe.each([
     const dp = makeDatapath(mode, [masked]);
     const st = createStation(traffic, dp, 0, 1, new Float64Array(STATION_COUNTS));
     breatheSetup(st, 0, 200, 0);
-    const b = st.burst;
+    const b = threadBurst;
     const frames = sendWindow(st, 0, 255, 1, 0.01);
     runBurst(dp, b, frames);
     let replies = 0;
@@ -181,7 +182,7 @@ describe('frames of streams', () => {
         const dp = makeDatapath(MODE_EBPF, services);
         const st = createStation(traffic, dp, 0, 1, new Float64Array(STATION_COUNTS));
         breatheSetup(st, 0, 60, 0);
-        const b = st.burst;
+        const b = threadBurst;
         for (let count = sendWindow(st, 0, 60, 1, 0.01); count > 0; ) {
           for (let s = 0; s < count; s++) {
             records.push(b.bytes.slice(frameOffset(b, s), frameOffset(b, s) + b.len[s]));

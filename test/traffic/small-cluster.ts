@@ -27,7 +27,7 @@ import { createMasqueradePorts } from '../../engine/src/programs/masquerade.ts';
 import { OWNER_NODE, OWNER_POD, OWNER_POD_CIDR, ownerValue } from '../../engine/src/programs/owner.ts';
 import { createAffinity } from '../../engine/src/tables/affinity.ts';
 import { addBackend, createBackends, setListEntry, takeList } from '../../engine/src/tables/backends.ts';
-import { createConntrack } from '../../engine/src/tables/conntrack.ts';
+import { CT_OWN_WORDS, createConntrack } from '../../engine/src/tables/conntrack.ts';
 import { createEventRing } from '../../engine/src/tables/event-ring.ts';
 import { createHashTable, hashInsert5, setRowValue } from '../../engine/src/tables/hash-table.ts';
 import { createLpm4, lpm4Insert } from '../../engine/src/tables/lpm4.ts';
@@ -142,6 +142,7 @@ function makeTopology(): Topology {
     endpointAddress6: shared(endpointAddress6),
     nodeAddress4: shared(Array.from({ length: NODES }, (_, node) => node4(node))),
     nodeAddress6: shared(nodeAddress6),
+    interfaces: null,
   };
 }
 
@@ -252,15 +253,20 @@ export function makeDatapath(mode: number, services: readonly ServiceSpec[], flo
             rules4: makeRules(4, services),
             rules6: makeRules(6, services),
             conntrackMax: flows,
+            tcpBeLiberal: true,
             routeLocalnet: true,
             recentLists: 0,
+            sets: null,
           }
         : null,
+    nftables: null,
+    ipvs: null,
     ebpf: mode === MODE_EBPF ? makeEbpf(services) : null,
-    conntrack4: createConntrack(4, flows, SHARDS),
-    conntrack6: createConntrack(6, flows, SHARDS),
+    conntrack4: createConntrack(4, flows, SHARDS, mode === MODE_EBPF ? 0 : CT_OWN_WORDS),
+    conntrack6: createConntrack(6, flows, SHARDS, mode === MODE_EBPF ? 0 : CT_OWN_WORDS),
     affinity: createAffinity(4096, SHARDS, 64, 0, 0),
     ports: createMasqueradePorts(SHARDS),
+    ipvsState: null,
     counters: new Float64Array(COUNTERS),
     ring: createEventRing(4096),
     active: createActive(),

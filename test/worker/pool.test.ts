@@ -1,6 +1,7 @@
 /** Runs on real threads: the same result for any number of workers, images that change, workers that die. */
+import { MessageChannel } from 'node:worker_threads';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { COUNT_ENTERED, countOf } from '../../engine/src/programs/count.ts';
+import { COUNT_ENTERED, COUNTERS, countOf } from '../../engine/src/programs/count.ts';
 import { type Datapath, MODE_EBPF, MODE_IPTABLES } from '../../engine/src/programs/datapath.ts';
 import { VERDICT_DROPPED } from '../../engine/src/programs/verdict.ts';
 import {
@@ -18,14 +19,18 @@ import {
   ctXSrc,
   ctZone,
 } from '../../engine/src/tables/conntrack.ts';
+import { createCounters, readTotals } from '../../engine/src/tables/counters.ts';
 import { compileTraffic } from '../../engine/src/traffic/compile.ts';
 import { WINDOW_PACKETS } from '../../engine/src/traffic/generate.ts';
-import { STATION_BROKEN, STATION_PACKETS, STATION_STRAY } from '../../engine/src/traffic/station.ts';
+import { createStation, STATION_BROKEN, STATION_PACKETS, STATION_STRAY } from '../../engine/src/traffic/station.ts';
 import type { StreamSpec } from '../../engine/src/traffic/stream.ts';
 import { RESPOND_ECHO, RESPOND_NONE } from '../../engine/src/traffic/stream.ts';
 import { REASON_WORKER_LOST } from '../../engine/src/wire/reason.ts';
+import { createCrew } from '../../engine/src/worker/crew.ts';
+import { planRun } from '../../engine/src/worker/plan.ts';
 import { type RunHandle, startRun } from '../../engine/src/worker/pool.ts';
-import { takeImage, takeState } from '../../engine/src/worker/transfer.ts';
+import { runResident, TOTALS } from '../../engine/src/worker/resident.ts';
+import { attachDatapath, takeImage, takeState } from '../../engine/src/worker/transfer.ts';
 import { makeDatapath, type ServiceSpec, service } from '../traffic/small-cluster.ts';
 import { endsOf, fromHost, fromOutside, fromPod, stream, toService } from '../traffic/streams.ts';
 import { buildEngine } from './built.ts';
@@ -89,6 +94,30 @@ function dumpConntrack(dp: Datapath): string[] {
   return rows.sort();
 }
 
+/** The same run in this thread, by the sources as they are: functions of the bundle are specialised. */
+function runFromSources(mode: number, packets: number) {
+  const traffic = compileTraffic({ seed: 42, packets, packetsPerSecond: 50_000, streams: mixedStreams() });
+  const dp = makeDatapath(mode, services);
+  const totals = new Float64Array(TOTALS);
+  const own = attachDatapath(takeImage(dp), takeState(dp), totals.subarray(0, COUNTERS));
+  const runCounts = createCounters(TOTALS, 1);
+  const { port1, port2 } = new MessageChannel();
+  runResident(createStation(traffic, own, 0, 1, totals.subarray(COUNTERS)), totals, {
+    worker: 0,
+    image: null,
+    epoch: 0,
+    updates: [],
+    crew: createCrew(1, planRun(traffic).totalBreaths).buffer,
+    setupCounts: createCounters(TOTALS, 1).buffer,
+    runCounts: runCounts.buffer,
+    port: port2,
+    resume: false,
+  });
+  port1.close();
+  readTotals(runCounts, totals);
+  return { totals: Array.from(totals), conntrack: dumpConntrack(dp), flows: Array.from(traffic.flows.words) };
+}
+
 async function run(mode: number, workers: number, packets: number) {
   const traffic = compileTraffic({ seed: 42, packets, packetsPerSecond: 50_000, streams: mixedStreams() });
   const dp = makeDatapath(mode, services);
@@ -117,6 +146,15 @@ describe.each([
       expect(many.flows).toEqual(one.flows);
       expect(many.result.lost).toEqual({ workers: 0, frames: 0, flows: 0 });
     }
+  });
+
+  it('ends in a thread, specialised, as by the sources', async () => {
+    const { result, conntrack, flows } = await run(mode, 1, 30_000);
+    const plain = runFromSources(mode, 30_000);
+    const { counters, station } = result.run;
+    expect(plain.totals).toEqual([...counters, ...station]);
+    expect(plain.conntrack).toEqual(conntrack);
+    expect(plain.flows).toEqual(flows);
   });
 });
 

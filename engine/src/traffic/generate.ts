@@ -42,6 +42,7 @@ import { drawAlias, drawUniform, packetHash, windowHash } from './sample.ts';
 import { clientTag, putSctpData, serverTag, writeSctpControl } from './sctp-frame.ts';
 import { STATION_PACKETS, STATION_REFUSED, type Station } from './station.ts';
 import { SLOT_L3, TEMPLATE_CLIENT, TEMPLATE_SIZES } from './template.ts';
+import { threadBurst } from './thread-burst.ts';
 
 /**
  * Packet numbers in a window: what one breath of all workers together sends. One less than a burst: of the slots for
@@ -173,13 +174,13 @@ function sendPacket(st: Station, stream: StreamFacts, flow: number, hash: number
   const line = flow * FLOW_WORDS;
   const state = flows[line + FLOW_STATE];
   if (!isNew && state !== 0) {
-    enter(st, st.burst, s, flow, state >>> 1);
+    enter(st, threadBurst, s, flow, state >>> 1);
     writeData(st, stream, line, s, hash);
     return 1;
   }
   if (isNew) flows[line + FLOW_ATTEMPT] = (flows[line + FLOW_ATTEMPT] + 1) & 0x3fffffff;
   const generation = flows[line + FLOW_ATTEMPT];
-  enter(st, st.burst, s, flow, generation);
+  enter(st, threadBurst, s, flow, generation);
   if (stream.proto === PROTO_TCP || stream.proto === PROTO_SCTP) {
     if (connect(st, s, stream, flow, generation, FLOW_OPENING) !== 0) return 0;
     writeOpening(st, stream, line, s);
@@ -210,7 +211,7 @@ function enter(st: Station, b: Burst, s: number, flow: number, generation: numbe
  */
 function connect(st: Station, s: number, stream: StreamFacts, flow: number, generation: number, which: number): number {
   const flows = st.flowWords;
-  const b = st.burst;
+  const b = threadBurst;
   const line = flow * FLOW_WORDS;
   const to = st.peers[flows[line + FLOW_DESTINATION]];
   const ports = flowPorts(flows, flow, generation, st.traffic.words, st.flowStreams[flow], st.traffic.peers);
@@ -273,7 +274,7 @@ function putForth(
 
 /** SYN or INIT of the connection being opened. */
 function writeOpening(st: Station, stream: StreamFacts, line: number, s: number): void {
-  const b = st.burst;
+  const b = threadBurst;
   const seq = initialSequence(b.flowHash[s], 0);
   if (stream.proto === PROTO_SCTP) {
     writeClientChunk(st, b, s, stream, line, FLOW_OPENING, SCTP_INIT, 0, clientTag(b.flowHash[s]), seq);
@@ -287,7 +288,7 @@ function writeOpening(st: Station, stream: StreamFacts, line: number, s: number)
 
 /** A frame of the standing connection with the payload that the packet's hash draws. */
 function writeData(st: Station, stream: StreamFacts, line: number, s: number, hash: number): void {
-  const b = st.burst;
+  const b = threadBurst;
   const flows = st.flowWords;
   let size = TEMPLATE_SIZES;
   if (stream.sizes > 1) {

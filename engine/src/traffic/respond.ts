@@ -64,6 +64,7 @@ import { clientTag, getDataTsn, serverTag, writeSctpControl } from './sctp-frame
 import { STATION_OPENED, STATION_STRAY, type Station } from './station.ts';
 import { RESPOND_ECHO, RESPOND_NONE } from './stream.ts';
 import { SLOT_L3, TEMPLATE_CLIENT, TEMPLATE_SERVER } from './template.ts';
+import { closingBurst } from './thread-burst.ts';
 
 /**
  * Answers the ended frame in slot `s`.
@@ -336,9 +337,9 @@ function stand(
   ackSeq: number,
 ): void {
   const words = st.flowWords;
-  if (words[line + FLOW_STATE] !== 0 && st.closingCount < st.closing.slots) {
+  if (words[line + FLOW_STATE] !== 0 && st.closingCount < closingBurst.slots) {
     st.timeMs = timeMs;
-    writeClosing(st, st.closing, st.closingCount++, stream, flow);
+    writeClosing(st, closingBurst, st.closingCount++, stream, flow);
   }
   for (let i = 0; i <= CONNECTION_PORTS; i++) words[line + FLOW_STANDING + i] = words[line + FLOW_OPENING + i];
   words[line + FLOW_STATE] = (words[line + FLOW_ATTEMPT] << 1) | 1;

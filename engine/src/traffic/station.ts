@@ -8,7 +8,7 @@
  * A frame's tag is `flow << 1 | side`, side 0 when the client sent it and 1 when the server, or a node on its behalf, did.
  */
 import type { Datapath } from '../programs/datapath.ts';
-import { BURST_FRAMES, type Burst, createBurst, DEFAULT_SLOT_BYTES } from '../wire/burst.ts';
+import { BURST_FRAMES } from '../wire/burst.ts';
 import { type FrameFacts, type PeerFacts, readFacts, type StreamFacts } from './facts.ts';
 import { SHARDS } from './shard.ts';
 import type { Traffic } from './stream.ts';
@@ -32,11 +32,8 @@ export const STATION_DIGEST_HIGH = 7;
 export const STATION_BREATHS = 8;
 export const STATION_COUNTS = 9;
 
-/** FIN and SHUTDOWN frames, and the ICMP errors that quote them, fit into small slots. */
-const CLOSING_SLOT_BYTES = 320;
-
 export interface Station {
-  readonly worker: number;
+  worker: number;
   /** Worker that owns each shard. */
   readonly owner: Uint8Array;
   readonly traffic: Traffic;
@@ -50,11 +47,8 @@ export interface Station {
   /** Scratch of a window: the packets that the station takes and their flows. */
   readonly chosen: Int32Array;
   readonly chosenFlows: Int32Array;
-  /** Replaced when an image is taken up. */
-  dp: Datapath;
-  /** The frames of the breath, and those that close the connections which it replaced. */
-  readonly burst: Burst;
-  readonly closing: Burst;
+  readonly dp: Datapath;
+  /** Frames in the closing burst. */
   closingCount: number;
   /** 1 while flows are being set up: handshakes are answered whatever the stream says. */
   settingUp: number;
@@ -95,8 +89,6 @@ export function createStation(
     chosen: new Int32Array(BURST_FRAMES),
     chosenFlows: new Int32Array(BURST_FRAMES),
     dp,
-    burst: hashedBurst(DEFAULT_SLOT_BYTES),
-    closing: hashedBurst(CLOSING_SLOT_BYTES),
     closingCount: 0,
     settingUp: 0,
     timeMs: 0,
@@ -105,11 +97,4 @@ export function createStation(
     digestHigh: 0,
     untilVerify: VERIFY_EVERY,
   };
-}
-
-/** A burst whose choice points ask the flow's hash, always: nobody writes the lane `choice` of a station's bursts. */
-function hashedBurst(slotBytes: number): Burst {
-  const b = createBurst(BURST_FRAMES, slotBytes);
-  b.choice.fill(-1);
-  return b;
 }

@@ -15,6 +15,7 @@ import { sendSetup, sendWindow } from '../traffic/generate.ts';
 import { follow } from '../traffic/respond.ts';
 import { settle } from '../traffic/settle.ts';
 import type { Station } from '../traffic/station.ts';
+import { closingBurst, threadBurst } from '../traffic/thread-burst.ts';
 import type { Burst } from '../wire/burst.ts';
 
 /** Sends the station's share of a window and all that follows. Parameters as `sendWindow`. */
@@ -31,10 +32,10 @@ export function breatheSetup(st: Station, first: number, count: number, timeMs: 
 }
 
 function finish(st: Station, frames: number): void {
-  runWaves(st, st.burst, frames);
+  runWaves(st, threadBurst, frames);
   const closing = st.closingCount;
   st.closingCount = 0;
-  runWaves(st, st.closing, closing);
+  runWaves(st, closingBurst, closing);
 }
 
 function runWaves(st: Station, b: Burst, frames: number): void {

@@ -19,7 +19,7 @@ import { STATION_BREATHS, STATION_DIGEST_HIGH, STATION_DIGEST_LOW } from '../tra
 import type { Traffic } from '../traffic/stream.ts';
 import { adoptedByTick, announceImage, createCrew, giveOrder, ORDER_LEAVE, ORDER_STOP, oldestEpoch } from './crew.ts';
 import { breathAt, planRun } from './plan.ts';
-import { type ImageMessage, type ResidentMessage, type ResidentTask, TOTALS } from './resident.ts';
+import { type ImageMessage, type ResidentMessage, type ResidentTask, type ThreadData, TOTALS } from './resident.ts';
 import { checkImage, type ImageParts, type StateParts } from './transfer.ts';
 
 /** A run gives up after so many deaths: whatever kills its workers will go on doing so. */
@@ -110,12 +110,15 @@ export function startRun(spec: RunSpec, workers: number): RunHandle {
   const setupCounts = createCounters(TOTALS, workers);
   const runCounts = createCounters(TOTALS, workers);
   const updates = spec.updates.map(({ fromMs, image }) => ({ breath: breathAt(plan, fromMs), image }));
+  const { traffic, image, state } = spec;
+  const threadData: ThreadData = { workers, traffic, image, state };
   const pool = new Piscina({
     filename: threadFile(),
     minThreads: workers,
     maxThreads: workers,
     concurrentTasksPerWorker: 1,
     idleTimeout: Infinity,
+    workerData: threadData,
   });
   const members: Member[] = [];
   // Images that may still be asked for, by epoch; the first is the one the run began with.
@@ -160,14 +163,11 @@ export function startRun(spec: RunSpec, workers: number): RunHandle {
     const control = new AbortController();
     // A replacement begins with the image of the last tick; later ones wait for it in its port.
     const base = resume ? adoptedByTick(crew) : 0;
-    const image = images.get(base);
-    if (image === undefined) throw new Error(`image ${base} has been released too early`);
+    const first = images.get(base);
+    if (first === undefined) throw new Error(`image ${base} has been released too early`);
     const task: ResidentTask = {
       worker,
-      workers,
-      traffic: spec.traffic,
-      state: spec.state,
-      image,
+      image: base === 0 ? null : first,
       epoch: base,
       updates,
       crew: crew.buffer,

@@ -11,6 +11,8 @@
  */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { COUNT_ENTERED, COUNTERS, countOf } from '../programs/count.ts';
+import { endDueConnections } from '../programs/ipvs-connection.ts';
+import { forgetIpvsShard, tickIpvsState } from '../programs/ipvs-state.ts';
 import { masqueradeTick } from '../programs/masquerade.ts';
 import { VERDICT_DROPPED } from '../programs/verdict.ts';
 import { affinityMerge } from '../tables/affinity.ts';
@@ -22,7 +24,6 @@ import { FLOW_STATE, FLOW_WORDS } from '../traffic/flow.ts';
 import { countSetup, countWindow, WINDOW_PACKETS } from '../traffic/generate.ts';
 import { SHARDS } from '../traffic/shard.ts';
 import {
-  createStation,
   STATION_BREATHS,
   STATION_COUNTS,
   STATION_DIGEST_HIGH,
@@ -49,7 +50,7 @@ import {
   release,
 } from './crew.ts';
 import { breathTime, isTick, type Plan, planRun } from './plan.ts';
-import { attachDatapath, changeImage, type ImageParts, type StateParts } from './transfer.ts';
+import { changeImage, type ImageParts, type StateParts } from './transfer.ts';
 
 /** Lanes of what a worker publishes: the datapath's counters, then the station's. */
 export const TOTALS = COUNTERS + STATION_COUNTS;
@@ -58,13 +59,19 @@ const PUBLISH_EVERY = 16;
 /** Slots per shard and family that a tick looks at for expired flows. */
 const SWEEP_SLOTS = 64;
 
-export interface ResidentTask {
-  readonly worker: number;
+/** What all threads of a run are given when they begin. */
+export interface ThreadData {
   readonly workers: number;
   readonly traffic: Traffic;
   readonly state: StateParts;
   readonly image: ImageParts;
-  /** Number of `image`; images sent through the port have higher ones. */
+}
+
+export interface ResidentTask {
+  readonly worker: number;
+  /** The image to begin with where it is another than the thread's first; images sent through the port follow it. */
+  readonly image: ImageParts | null;
+  /** Number of the image to begin with. */
   readonly epoch: number;
   /** Images that hold from a breath on, in order. */
   readonly updates: readonly { readonly breath: number; readonly image: ImageParts }[];
@@ -93,7 +100,6 @@ interface Resident {
   readonly task: ResidentTask;
   readonly plan: Plan;
   readonly crew: Crew;
-  readonly station: Station;
   /** TOTALS lanes; the datapath and the station count in views of it. */
   readonly totals: Float64Array;
   readonly setupCounts: Counters;
@@ -103,47 +109,48 @@ interface Resident {
   nextUpdate: number;
 }
 
-/** Runs the task to its end; blocks the thread. */
-export function runResident(task: ResidentTask): void {
-  const r = createResident(task);
-  const { plan, crew, station } = r;
-  let breath = task.resume ? recover(r) : 0;
-  if (task.resume && breath > 0 && isTick(plan, breath) && !tick(r, breath)) return;
+/**
+ * Runs the task to its end; blocks the thread.
+ * @param st the thread's station; task.worker's from here on
+ * @param totals TOTALS lanes that the station and its datapath count in
+ */
+export function runResident(st: Station, totals: Float64Array, task: ResidentTask): void {
+  const r = createResident(st, totals, task);
+  const { plan, crew } = r;
+  const { traffic } = st;
+  let breath = task.resume ? recover(r, st) : 0;
+  if (task.resume && breath > 0 && isTick(plan, breath) && !tick(r, st, breath)) return;
   while (breath < lastBreath(crew)) {
     if (hasToLeave(crew)) return;
-    takeUpdates(r, breath);
+    takeUpdates(r, st, breath);
     noteBreath(crew, task.worker, breath);
     const startMs = breathTime(plan, breath);
     if (breath < plan.setupBreaths) {
       const first = breath * WINDOW_PACKETS;
-      breatheSetup(station, first, Math.min(WINDOW_PACKETS, task.traffic.flows.count - first), startMs);
+      breatheSetup(st, first, Math.min(WINDOW_PACKETS, traffic.flows.count - first), startMs);
     } else {
       const window = breath - plan.setupBreaths;
-      const count = Math.min(WINDOW_PACKETS, task.traffic.packets - window * WINDOW_PACKETS);
-      breathe(station, window, count, startMs, plan.stepMs);
+      const count = Math.min(WINDOW_PACKETS, traffic.packets - window * WINDOW_PACKETS);
+      breathe(st, window, count, startMs, plan.stepMs);
     }
     breath++;
-    station.counts[STATION_BREATHS] = breath;
+    st.counts[STATION_BREATHS] = breath;
     if (isTick(plan, breath)) {
-      if (!tick(r, breath)) return;
-    } else if (breath % PUBLISH_EVERY === 0) publish(r);
+      if (!tick(r, st, breath)) return;
+    } else if (breath % PUBLISH_EVERY === 0) publish(r, st);
   }
   say(r, { kind: 'ended', at: wallTime(), breaths: breath });
 }
 
-function createResident(task: ResidentTask): Resident {
-  const totals = new Float64Array(TOTALS);
-  const dp = attachDatapath(task.image, task.state, totals.subarray(0, COUNTERS));
-  if (dp.conntrack4.shards !== SHARDS || dp.conntrack6.shards !== SHARDS || dp.affinity.shards !== SHARDS) {
-    throw new TypeError(`a run needs connection state of ${SHARDS} shards`);
-  }
+function createResident(st: Station, totals: Float64Array, task: ResidentTask): Resident {
+  st.worker = task.worker;
+  if (task.image !== null) changeImage(st.dp, task.image);
   const crew = attachCrew(task.crew);
   noteEpoch(crew, task.worker, task.epoch);
   return {
     task,
-    plan: planRun(task.traffic),
+    plan: planRun(st.traffic),
     crew,
-    station: createStation(task.traffic, dp, task.worker, task.workers, totals.subarray(COUNTERS)),
     totals,
     setupCounts: attachCounters(task.setupCounts),
     runCounts: attachCounters(task.runCounts),
@@ -161,75 +168,78 @@ function wallTime(): number {
   return performance.timeOrigin + performance.now();
 }
 
-function publish(r: Resident): void {
-  const { counts, digestLow, digestHigh } = r.station;
+function publish(r: Resident, st: Station): void {
+  const { counts, digestLow, digestHigh } = st;
   counts[STATION_DIGEST_LOW] = digestLow >>> 0;
   counts[STATION_DIGEST_HIGH] = digestHigh >>> 0;
   publishCounters(r.measuring ? r.runCounts : r.setupCounts, r.task.worker, r.totals);
 }
 
 /** The tick after `breaths` breaths; false when the worker has to leave. */
-function tick(r: Resident, breaths: number): boolean {
-  const { crew, station, plan } = r;
+function tick(r: Resident, st: Station, breaths: number): boolean {
+  const { crew, plan } = r;
   const { worker } = r.task;
   const nowMs = Math.floor(breathTime(plan, breaths)) | 0;
-  publish(r);
+  publish(r, st);
   for (let shard = 0; shard < SHARDS; shard++) {
-    if (station.owner[shard] !== worker) continue;
-    ctSweep(station.dp.conntrack4, shard, nowMs, SWEEP_SLOTS);
-    ctSweep(station.dp.conntrack6, shard, nowMs, SWEEP_SLOTS);
+    if (st.owner[shard] !== worker) continue;
+    ctSweep(st.dp.conntrack4, shard, nowMs, SWEEP_SLOTS);
+    ctSweep(st.dp.conntrack6, shard, nowMs, SWEEP_SLOTS);
+    if (st.dp.ipvsState !== null) endDueConnections(st.dp, shard, nowMs);
   }
   arrive(crew, worker, breaths);
   if (worker === 0) {
     if (!isReleased(crew, breaths)) {
       if (!awaitAll(crew, breaths)) return false;
-      affinityMerge(station.dp.affinity);
-      masqueradeTick(station.dp, nowMs);
+      affinityMerge(st.dp.affinity);
+      if (st.dp.ipvsState !== null) tickIpvsState(st.dp.ipvsState, nowMs);
+      masqueradeTick(st.dp, nowMs);
       release(crew, breaths);
     }
   } else if (!awaitRelease(crew, breaths)) return false;
-  if (breaths === plan.setupBreaths && !r.measuring) beginMeasuring(r, breaths);
+  if (breaths === plan.setupBreaths && !r.measuring) beginMeasuring(r, st, breaths);
   const epoch = adoptedByTick(crew);
-  if (epoch > r.epoch) takeImage(r, epoch);
+  if (epoch > r.epoch) takeImage(r, st, epoch);
   return true;
 }
 
 /** The set-up's counters stay where they were published; the run proper counts from zero. */
-function beginMeasuring(r: Resident, breaths: number): void {
+function beginMeasuring(r: Resident, st: Station, breaths: number): void {
   r.totals.fill(0);
-  r.station.digestLow = 0;
-  r.station.digestHigh = 0;
-  r.station.counts[STATION_BREATHS] = breaths;
+  st.digestLow = 0;
+  st.digestHigh = 0;
+  st.counts[STATION_BREATHS] = breaths;
   r.measuring = true;
-  publish(r);
+  publish(r, st);
   if (r.task.worker === 0) say(r, { kind: 'started', at: wallTime() });
 }
 
 /** Takes the images up to `epoch` out of the port; they were posted before the epoch was announced. */
-function takeImage(r: Resident, epoch: number): void {
+function takeImage(r: Resident, st: Station, epoch: number): void {
   while (r.epoch < epoch) {
     const received: { message: ImageMessage } | undefined = receiveMessageOnPort(r.task.port);
     if (received === undefined) throw new Error(`image ${epoch} was announced, but the port is empty`);
     r.epoch = received.message.epoch;
-    r.station.dp = changeImage(r.station.dp, received.message.image);
+    changeImage(st.dp, received.message.image);
   }
   noteEpoch(r.crew, r.task.worker, r.epoch);
   say(r, { kind: 'adopted', epoch: r.epoch });
 }
 
-function takeUpdates(r: Resident, breath: number): void {
+function takeUpdates(r: Resident, st: Station, breath: number): void {
   const { updates } = r.task;
   while (r.nextUpdate < updates.length && updates[r.nextUpdate].breath <= breath) {
-    r.station.dp = changeImage(r.station.dp, updates[r.nextUpdate++].image);
+    changeImage(st.dp, updates[r.nextUpdate++].image);
   }
 }
 
 // ---- a replacement ----------------------------------------------------------------------------------------------
 
 /** Takes over from a dead worker; answers the breath to go on with. */
-function recover(r: Resident): number {
-  const { station, totals, crew, plan } = r;
-  const { worker, traffic } = r.task;
+function recover(r: Resident, station: Station): number {
+  const { totals, crew, plan } = r;
+  const { traffic } = station;
+  const { worker } = r.task;
   readCounters(r.runCounts, worker, totals);
   r.measuring = station.counts[STATION_BREATHS] > 0;
   if (!r.measuring) readCounters(r.setupCounts, worker, totals);
@@ -253,7 +263,7 @@ function recover(r: Resident): number {
   const next = Math.max(published, begun + 1);
   station.counts[STATION_BREATHS] = next;
   const flows = forgetFlows(station);
-  publish(r);
+  publish(r, station);
   say(r, { kind: 'recovered', frames, flows });
   return next;
 }
@@ -264,6 +274,7 @@ function forgetFlows(st: Station): number {
     if (st.owner[shard] !== st.worker) continue;
     clearShard(st.dp.conntrack4, shard);
     clearShard(st.dp.conntrack6, shard);
+    if (st.dp.ipvsState !== null) forgetIpvsShard(st.dp.ipvsState, shard);
   }
   const flows = st.traffic.flows;
   let stood = 0;
