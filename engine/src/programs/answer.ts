@@ -16,10 +16,13 @@ import {
   REJECT_HOST_UNREACHABLE,
   REJECT_NET_PROHIBITED,
   REJECT_NET_UNREACHABLE,
+  REJECT_POLICY_FAIL,
   REJECT_PROTO_UNREACHABLE,
+  REJECT_ROUTE,
   REJECT_TCP_RESET,
 } from '../tables/rule-list.ts';
-import { type Burst, ENTRY_ANSWER, FRAME_HEADROOM, frameOffset } from '../wire/burst.ts';
+import { type Burst, ENTRY_ANSWER, FRAG_NONE, FRAME_HEADROOM, frameOffset } from '../wire/burst.ts';
+import { foldSum, onesSum, pseudoSum } from '../wire/checksum.ts';
 import {
   ICMP4_ADMIN_PROHIBITED,
   ICMP4_HOST_UNREACHABLE,
@@ -37,14 +40,24 @@ import {
   ICMP6_TIME_EXCEEDED,
   ICMP6_UNREACHABLE,
 } from '../wire/icmp6.ts';
-import { parseFrame, verifyL4 } from '../wire/parse.ts';
+import { parseFrame } from '../wire/parse.ts';
 import { writeIcmp4Error, writeIcmp6Error, writeTcpReset } from '../wire/reject.ts';
+import { PROTO_SCTP } from '../wire/sctp.ts';
+import { PROTO_TCP } from '../wire/tcp.ts';
+import { getUdpChecksum, PROTO_UDP } from '../wire/udp.ts';
 import type { Datapath } from './datapath.ts';
+import { isBoundDestination } from './ipvs-address.ts';
+import { PROTO_GRE } from './netfilter-states.ts';
 import { OWNER_NODE, ownerIndex, ownerKind } from './owner.ts';
 import { findDestinationOwner, isLoopbackDestination } from './route.ts';
 
 const ICMP4_NET_PROHIBITED = 9;
 const ICMP4_HOST_PROHIBITED = 10;
+const ICMP6_POLICY_FAIL = 5;
+const ICMP6_REJECT_ROUTE = 6;
+const PROTO_ESP = 50;
+const PROTO_AH = 51;
+const PROTO_UDPLITE = 136;
 
 /**
  * Answers a rejected frame.
@@ -52,7 +65,7 @@ const ICMP4_HOST_PROHIBITED = 10;
  * @returns the answer's slot in `dp.answers`, parsed; -1 if none was made
  */
 export function answerReject(dp: Datapath, b: Burst, s: number, kind: number): number {
-  if (verifyL4(b, s) === 0) return -1;
+  if (!isFitToAnswer(b, s)) return -1;
   const to = beginAnswer(dp, b, s);
   if (to === -1) return -1;
   const from = dp.answers.slots - 1;
@@ -61,6 +74,31 @@ export function answerReject(dp: Datapath, b: Burst, s: number, kind: number): n
   else if (b.family[s] === 4) length = writeError4(dp, b, s, from, to, ICMP4_UNREACHABLE, code4(kind));
   else length = writeError6(dp, b, s, from, to, ICMP6_UNREACHABLE, code6(kind));
   return finishAnswer(dp, b, s, to, length);
+}
+
+/**
+ * What the kernel wants to be right before it rejects (nf_reject_verify_csum, nf_ip_checksum, nf_ip6_checksum): the sum
+ * of TCP, of UDP that has one, and of ICMP; of every protocol that it does not know, as if all of it were summed.
+ */
+function isFitToAnswer(b: Burst, s: number): boolean {
+  const proto = b.proto[s];
+  const l4 = b.l4[s];
+  switch (proto) {
+    case PROTO_UDP:
+      if (getUdpChecksum(b.view, l4) === 0) return true;
+      break;
+    case PROTO_GRE:
+    case PROTO_ESP:
+    case PROTO_AH:
+    case PROTO_SCTP:
+    case PROTO_UDPLITE:
+      return true;
+  }
+  if (b.frag[s] !== FRAG_NONE) return true;
+  const length = b.end[s] - l4;
+  const isPseudo = b.family[s] === 6 || proto === PROTO_TCP || proto === PROTO_UDP;
+  const start = isPseudo ? pseudoSum(b.view, b.family[s], b.l3[s], l4, proto, length) : 0;
+  return foldSum(onesSum(b.bytes, l4, length, start)) === 0xffff;
 }
 
 /**
@@ -107,7 +145,7 @@ function finishAnswer(dp: Datapath, b: Burst, s: number, to: number, length: num
 
 /** The kernel answers from the address that was spoken to if it is the node's, else from the node's first. */
 function isForNode(dp: Datapath, b: Burst, s: number): boolean {
-  if (isLoopbackDestination(b, s)) return true;
+  if (isLoopbackDestination(b, s) || isBoundDestination(dp, b, s)) return true;
   const owner = findDestinationOwner(dp, b, s);
   return owner >= 0 && ownerKind(owner) === OWNER_NODE && ownerIndex(owner) === b.node[s];
 }
@@ -145,7 +183,7 @@ function code4(kind: number): number {
   return ICMP4_PORT_UNREACHABLE;
 }
 
-/** IPv6 knows fewer: ip6tables offers no-route, address, port and administratively prohibited. */
+/** IPv6 has other kinds: no route, address, port, administratively prohibited, source policy, rejecting route. */
 function code6(kind: number): number {
   switch (kind) {
     case REJECT_HOST_UNREACHABLE:
@@ -156,6 +194,10 @@ function code6(kind: number): number {
     case REJECT_HOST_PROHIBITED:
     case REJECT_ADMIN_PROHIBITED:
       return ICMP6_ADMIN_PROHIBITED;
+    case REJECT_POLICY_FAIL:
+      return ICMP6_POLICY_FAIL;
+    case REJECT_ROUTE:
+      return ICMP6_REJECT_ROUTE;
   }
   return ICMP6_PORT_UNREACHABLE;
 }

@@ -4,7 +4,7 @@
  * Conservation: COUNT_ENTERED equals the sum over `countOf(verdict, reason)` whenever no frame is in flight.
  */
 
-/** Frames that entered the cluster: from streams, responders, injection, and answers of rejecting nodes. */
+/** Frames that entered the cluster: from streams, responders, injection, answers of rejecting nodes, fragments sent on. */
 export const COUNT_ENTERED = 0;
 export const COUNT_BYTES = 1;
 /** Connections entered into a conntrack as new, per frame that began one (not per node). */
@@ -21,10 +21,12 @@ export const COUNT_CHOICES = 6;
 export const COUNT_EVICTIONS = 7;
 /** Replies and rejections answered on behalf of pods and nodes, contained in COUNT_ENTERED. */
 export const COUNT_ANSWERS = 8;
+/** Held fragments that went without their datagram: it was never whole, or its pieces did not fit. */
+export const COUNT_FRAGMENTS_LOST = 9;
 
 const VERDICT_BASE = 16;
 const REASON_SPAN = 256;
-const VERDICTS = 5;
+const VERDICTS = 6;
 
 export const COUNTERS = VERDICT_BASE + VERDICTS * REASON_SPAN;
 

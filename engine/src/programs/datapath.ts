@@ -6,12 +6,17 @@
 import type { Affinity } from '../tables/affinity.ts';
 import type { Conntrack } from '../tables/conntrack.ts';
 import type { EventRing } from '../tables/event-ring.ts';
+import type { IpSets } from '../tables/ipset.ts';
 import type { Lpm4 } from '../tables/lpm4.ts';
 import type { Lpm6 } from '../tables/lpm6.ts';
 import type { RuleList } from '../tables/rule-list.ts';
 import type { Burst } from '../wire/burst.ts';
 import type { EbpfImage } from './ebpf-image.ts';
+import type { Interfaces } from './interface.ts';
+import type { IpvsImage } from './ipvs-image.ts';
+import type { IpvsState } from './ipvs-state.ts';
 import type { MasqueradePorts } from './masquerade.ts';
+import type { NftablesImage } from './nftables-image.ts';
 
 export const MODE_IPTABLES = 0;
 export const MODE_NFTABLES = 1;
@@ -32,33 +37,50 @@ export interface Topology {
   /** First address of each node per family: the source of masqueraded and of the node's own packets. 0: none. */
   readonly nodeAddress4: Int32Array;
   readonly nodeAddress6: Int32Array;
+  /** Named interfaces and routes, of a node whose rules came from a dump; null where there is no such node. */
+  readonly interfaces: Interfaces | null;
+}
+
+/** The kernel's settings, part of the image of each mode that runs on netfilter. */
+export interface KernelSettings {
+  /** net.netfilter.nf_conntrack_max, flows in all zones of this table. */
+  readonly conntrackMax: number;
+  /** net.netfilter.nf_conntrack_tcp_be_liberal: a segment outside its window is not INVALID for that, but a wrong RST is. */
+  readonly tcpBeLiberal: boolean;
+  /** net.ipv4.conf.all.route_localnet: kube-proxy sets it to serve nodePorts on 127.0.0.1. */
+  readonly routeLocalnet: boolean;
 }
 
 /** The image of the iptables mode: one rule list a family. */
-export interface IptablesImage {
+export interface IptablesImage extends KernelSettings {
   readonly rules4: RuleList;
   readonly rules6: RuleList;
-  /** net.netfilter.nf_conntrack_max, flows in all zones of this table. */
-  readonly conntrackMax: number;
-  /** net.ipv4.conf.all.route_localnet: kube-proxy sets it to serve nodePorts on 127.0.0.1. */
-  readonly routeLocalnet: boolean;
   /** `recent` lists have ids below it, in either family; see `recentListId` of rule-match.ts. */
   readonly recentLists: number;
+  /** ipsets that rules ask; kube-proxy's ask none in this mode. */
+  readonly sets: IpSets | null;
 }
 
 export interface Datapath {
   readonly mode: number;
-  readonly topology: Topology;
+  // What an image brings: replaced as a whole between two bursts.
+  topology: Topology;
   /** 1 for each node that the image holds a node part of; a frame that meets another ends there, and control compiles it. */
-  readonly compiledNodes: Int32Array;
+  compiledNodes: Int32Array;
   /** Set in MODE_IPTABLES. */
-  readonly iptables: IptablesImage | null;
+  iptables: IptablesImage | null;
+  /** Set in MODE_NFTABLES. */
+  nftables: NftablesImage | null;
+  /** Set in MODE_IPVS. */
+  ipvs: IpvsImage | null;
   /** Set in MODE_EBPF. */
-  readonly ebpf: EbpfImage | null;
+  ebpf: EbpfImage | null;
   readonly conntrack4: Conntrack;
   readonly conntrack6: Conntrack;
   readonly affinity: Affinity;
   readonly ports: MasqueradePorts;
+  /** Set in MODE_IPVS. */
+  readonly ipvsState: IpvsState | null;
   readonly counters: Float64Array;
   readonly ring: EventRing;
   /** Frames of the present hop, as slots of the burst, and scratch behind them (flow-lookup.ts). */
@@ -66,4 +88,10 @@ export interface Datapath {
   /** Answers to rejected frames wait here, one a rejected slot, until the caller sends them on their way. */
   readonly answers: Burst;
   answerCount: number;
+}
+
+/** The kernel's settings in a mode that runs on netfilter. */
+export function kernelOf(dp: Datapath): KernelSettings {
+  if (dp.iptables !== null) return dp.iptables;
+  return dp.nftables !== null ? dp.nftables : dp.ipvs!;
 }

@@ -38,6 +38,7 @@ import { answerReject, answerTimeExceeded } from './answer.ts';
 import { COUNT_NEW_FLOWS } from './count.ts';
 import type { Datapath } from './datapath.ts';
 import { beginFlow, EBPF_CT_DSR, EBPF_CT_TRANSLATED, keepTuple, passFlow } from './ebpf-conntrack.ts';
+import { noteFirstFragment, recallFirstFragment } from './ebpf-fragment.ts';
 import { findQuotedFlow, isIcmpFlow, translateRelatedDestination, translateRelatedSource } from './ebpf-icmp.ts';
 import {
   EBPF_DSR,
@@ -62,7 +63,6 @@ import {
 import { isIcmp } from './flow-key.ts';
 import { findFlow, hashFlow } from './flow-lookup.ts';
 import { isForEveryHost } from './martian.ts';
-import { noteFirstFragment, recallFirstFragment } from './netfilter-fragment.ts';
 import { OWNER_POD, ownerKind } from './owner.ts';
 import { EVENT_ROUTE, record2 } from './record.ts';
 import {
@@ -300,21 +300,23 @@ function enter(
 // ---- fragments and ICMP -----------------------------------------------------------------------------------------
 
 /**
- * A fragment without ports takes those of its datagram's first one. Without a flow it passes only where nothing could
- * have to be translated: from pod to pod, and from the host.
+ * A fragment without ports takes those of its datagram's first one. If that is not known there is no key to look anything
+ * up with, and it is dropped, from pod to pod too (cilium#13349, #25709); only what the host sends is but routed.
  */
 function passLaterFragment(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
-  if (recallFirstFragment(dp.ports.fragments, b, s) === 0 && !isIcmp(b.proto[s])) {
+  if (recallFirstFragment(dp.ports.fragments, b, s) < 0) {
+    return b.entry[s] === ENTRY_HOST ? leave(dp, b, s, findRoute(dp, b, s)) : -REASON_FRAGMENT_FIRST_MISSING;
+  }
+  if (!isIcmp(b.proto[s]) || isIcmpFlow(b, s)) {
     hashFlow(b, s);
     const slot = findFlow(dp, b, s);
     if (slot >= 0) return passKnownFlow(dp, image, b, s, conntrackOf(dp, b, s), slot);
   }
-  if (b.entry[s] !== ENTRY_HOST) {
-    const from = findSourceOwner(dp, b, s);
-    const to = findDestinationOwner(dp, b, s);
-    const isPlain = from >= 0 && to >= 0 && ownerKind(from) === OWNER_POD && ownerKind(to) === OWNER_POD;
-    if (!isPlain) return -REASON_FRAGMENT_FIRST_MISSING;
-  }
+  // Its first fragment went without a flow, or its flow has gone: it passes where nothing could have been translated.
+  const from = findSourceOwner(dp, b, s);
+  const to = findDestinationOwner(dp, b, s);
+  const isPlain = from >= 0 && to >= 0 && ownerKind(from) === OWNER_POD && ownerKind(to) === OWNER_POD;
+  if (!isPlain && b.entry[s] !== ENTRY_HOST) return -REASON_FRAGMENT_FIRST_MISSING;
   return leave(dp, b, s, findRoute(dp, b, s));
 }
 

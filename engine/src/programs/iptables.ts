@@ -26,21 +26,28 @@ import {
   TABLE_MANGLE,
   TABLE_NAT,
   TABLE_RAW,
+  TABLE_SECURITY,
 } from '../tables/rule-list.ts';
 import { type Burst, ENTRY_ANSWER, ENTRY_HOST, ENTRY_POD } from '../wire/burst.ts';
-import { REASON_MARTIAN, REASON_TTL_EXCEEDED } from '../wire/reason.ts';
-import { decrementTtl } from '../wire/rewrite.ts';
-import { answerTimeExceeded } from './answer.ts';
+import { REASON_MARTIAN } from '../wire/reason.ts';
 import type { Datapath } from './datapath.ts';
 import { isForEveryHost, isMartianInRouting, isMartianOnArrival } from './martian.ts';
 import { confirmFlow, removeFlow, trackPacket } from './netfilter-conntrack.ts';
-import { untranslateAnswer } from './netfilter-nat.ts';
-import { FLOW_IN, FLOW_OUT, FLOW_REMOVE } from './netfilter-scratch.ts';
-import { CT_STATE_NEW, CT_STATE_RELATED, EVENT_ROUTE, record2 } from './record.ts';
-import { findRoute, ROUTE_HOST, ROUTE_NODE, ROUTE_POD, routeIndex, routeKind } from './route.ts';
+import { FLOW_REMOVE } from './netfilter-scratch.ts';
+import {
+  ageFrame,
+  chooseRoute,
+  followDestination,
+  followSource,
+  handOver,
+  interfaceOf,
+  setInterfaces,
+  setOutgoing,
+} from './node-steps.ts';
+import { CT_STATE_NEW, CT_STATE_RELATED } from './record.ts';
+import { ROUTE_HOST, routeKind } from './route.ts';
 import { walkHook } from './rule-walk.ts';
-import { translateDestination, translateErrorDestination, translateErrorSource, translateSource } from './translate.ts';
-import { STEP_TO_NODE, VERDICT_DELIVERED, VERDICT_FORWARDED } from './verdict.ts';
+import { VERDICT_DELIVERED } from './verdict.ts';
 
 /**
  * Runs the frame of a slot through the node in lane `node`.
@@ -59,7 +66,7 @@ export function iptablesNode(dp: Datapath, b: Burst, s: number): number {
 
 /** A frame from a pod or from the uplink. */
 function receive(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
-  setInterfaces(dp, b.entry[s] === ENTRY_POD ? IFACE_POD : IFACE_UPLINK, 0);
+  setInterfaces(dp, b, s, b.entry[s] === ENTRY_POD ? IFACE_POD : IFACE_UPLINK, 0);
   if (isMartianOnArrival(b, s)) return -REASON_MARTIAN;
   let step = walkHook(dp, b, s, rules, HOOK_PREROUTING, TABLE_RAW);
   if (step !== 0) return step;
@@ -71,17 +78,15 @@ function receive(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
   if (step !== 0) return step;
   if (isMartianInRouting(dp, b, s)) return -REASON_MARTIAN;
   const route = isForEveryHost(b, s) ? ROUTE_HOST << 24 : chooseRoute(dp, b, s);
+  if (route < 0) return route;
   if (routeKind(route) === ROUTE_HOST) return deliverToHost(dp, b, s, rules);
 
-  if (decrementTtl(b, s) === 0) {
-    const answer = answerTimeExceeded(dp, b, s);
-    if (answer !== -1) untranslateAnswer(dp, b, s, answer);
-    return -REASON_TTL_EXCEEDED;
-  }
-  dp.ports.scratch.flow[FLOW_OUT] = interfaceOf(route);
+  step = ageFrame(dp, b, s);
+  if (step !== 0) return step;
+  setOutgoing(dp, b, s, interfaceOf(route));
   step = walkHook(dp, b, s, rules, HOOK_FORWARD, TABLE_MANGLE);
   if (step !== 0) return step;
-  step = walkHook(dp, b, s, rules, HOOK_FORWARD, TABLE_FILTER);
+  step = walkFilter(dp, b, s, rules, HOOK_FORWARD);
   if (step !== 0) return step;
   step = leave(dp, b, s, rules);
   return step !== 0 ? step : handOver(b, s, route);
@@ -90,7 +95,8 @@ function receive(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
 /** A frame of the node itself: of a local process, or its answer to a frame that it refused. */
 function sendFromHost(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
   let route = chooseRoute(dp, b, s);
-  setInterfaces(dp, 0, interfaceOf(route));
+  if (route < 0) return route;
+  setInterfaces(dp, b, s, 0, interfaceOf(route));
   if (b.entry[s] === ENTRY_ANSWER) b.ctState[s] = CT_STATE_RELATED;
   let step = walkHook(dp, b, s, rules, HOOK_OUTPUT, TABLE_RAW);
   if (step !== 0) return step;
@@ -103,9 +109,10 @@ function sendFromHost(dp: Datapath, b: Burst, s: number, rules: RuleList): numbe
   if (step !== 0) return step;
   if (b.nat[s] !== nat) {
     route = chooseRoute(dp, b, s);
-    dp.ports.scratch.flow[FLOW_OUT] = interfaceOf(route);
+    if (route < 0) return route;
+    setOutgoing(dp, b, s, interfaceOf(route));
   }
-  step = walkHook(dp, b, s, rules, HOOK_OUTPUT, TABLE_FILTER);
+  step = walkFilter(dp, b, s, rules, HOOK_OUTPUT);
   if (step !== 0) return step;
   step = leave(dp, b, s, rules);
   if (step !== 0) return step;
@@ -114,7 +121,7 @@ function sendFromHost(dp: Datapath, b: Burst, s: number, rules: RuleList): numbe
 
 /** A frame that left by lo comes in by lo, with its conntrack entry and its translation done. */
 function receiveFromItself(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
-  setInterfaces(dp, IFACE_LOOPBACK, 0);
+  setInterfaces(dp, b, s, IFACE_LOOPBACK, 0);
   let step = walkHook(dp, b, s, rules, HOOK_PREROUTING, TABLE_RAW);
   if (step !== 0) return step;
   step = walkHook(dp, b, s, rules, HOOK_PREROUTING, TABLE_MANGLE);
@@ -125,7 +132,7 @@ function receiveFromItself(dp: Datapath, b: Burst, s: number, rules: RuleList): 
 function deliverToHost(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
   let step = walkHook(dp, b, s, rules, HOOK_INPUT, TABLE_MANGLE);
   if (step !== 0) return step;
-  step = walkHook(dp, b, s, rules, HOOK_INPUT, TABLE_FILTER);
+  step = walkFilter(dp, b, s, rules, HOOK_INPUT);
   if (step !== 0) return step;
   step = natSource(dp, b, s, rules, HOOK_INPUT);
   if (step !== 0) return step;
@@ -141,55 +148,20 @@ function leave(dp: Datapath, b: Burst, s: number, rules: RuleList): number {
   return confirmFlow(dp, b, s);
 }
 
-/** Gives the frame to the pod, to the next node, or out of the cluster. */
-function handOver(b: Burst, s: number, route: number): number {
-  const index = routeIndex(route);
-  switch (routeKind(route)) {
-    case ROUTE_POD:
-      b.target[s] = index;
-      return VERDICT_DELIVERED;
-    case ROUTE_NODE:
-      b.node[s] = index;
-      // Tells the next node's conntrack that the flow was counted; the end of the frame writes its verdict over it.
-      b.verdict[s] = STEP_TO_NODE;
-      return STEP_TO_NODE;
-  }
-  return VERDICT_FORWARDED;
+/** The filter table, then security, whose rules see what filter has accepted. */
+function walkFilter(dp: Datapath, b: Burst, s: number, rules: RuleList, hook: number): number {
+  const step = walkHook(dp, b, s, rules, hook, TABLE_FILTER);
+  return step !== 0 ? step : walkHook(dp, b, s, rules, hook, TABLE_SECURITY);
 }
 
 /** The nat hooks before routing: rules for a flow's first frame, its entry for the others. */
 function natDestination(dp: Datapath, b: Burst, s: number, rules: RuleList, hook: number): number {
-  if (b.ct[s] !== -1) {
-    return b.ctState[s] === CT_STATE_RELATED ? translateErrorDestination(dp, b, s) : translateDestination(dp, b, s);
-  }
+  if (b.ct[s] !== -1) return followDestination(dp, b, s);
   return b.ctState[s] === CT_STATE_NEW ? walkHook(dp, b, s, rules, hook, TABLE_NAT) : 0;
 }
 
 /** The nat hooks behind routing. */
 function natSource(dp: Datapath, b: Burst, s: number, rules: RuleList, hook: number): number {
-  if (b.ct[s] !== -1) {
-    return b.ctState[s] === CT_STATE_RELATED ? translateErrorSource(dp, b, s) : translateSource(dp, b, s);
-  }
+  if (b.ct[s] !== -1) return followSource(dp, b, s);
   return b.ctState[s] === CT_STATE_NEW ? walkHook(dp, b, s, rules, hook, TABLE_NAT) : 0;
-}
-
-function chooseRoute(dp: Datapath, b: Burst, s: number): number {
-  const route = findRoute(dp, b, s);
-  if (dp.ring.on) record2(dp.ring, EVENT_ROUTE, routeKind(route), routeIndex(route));
-  return route;
-}
-
-function interfaceOf(route: number): number {
-  switch (routeKind(route)) {
-    case ROUTE_HOST:
-      return IFACE_LOOPBACK;
-    case ROUTE_POD:
-      return IFACE_POD;
-  }
-  return IFACE_UPLINK;
-}
-
-function setInterfaces(dp: Datapath, incoming: number, outgoing: number): void {
-  dp.ports.scratch.flow[FLOW_IN] = incoming;
-  dp.ports.scratch.flow[FLOW_OUT] = outgoing;
 }

@@ -8,7 +8,7 @@
  * Groups are not forwarded (no multicast router runs): what the node listens to is delivered to it, the rest refused.
  */
 import type { Burst } from '../wire/burst.ts';
-import type { Datapath } from './datapath.ts';
+import { type Datapath, kernelOf } from './datapath.ts';
 import { OWNER_NODE, ownerIndex, ownerKind } from './owner.ts';
 import { findSourceOwner } from './route.ts';
 
@@ -28,7 +28,7 @@ export function isMartianInRouting(dp: Datapath, b: Burst, s: number): boolean {
   if (src >>> 28 === 0xe || src === -1 || src >>> 24 === 127) return true;
   if (dst === -1) return false;
   if (src >>> 24 === 0 || dst >>> 24 === 0 || dst >>> 28 === 0xe) return true;
-  if (dst >>> 24 === 127 && !dp.iptables!.routeLocalnet) return true;
+  if (dst >>> 24 === 127 && !kernelOf(dp).routeLocalnet) return true;
   const owner = findSourceOwner(dp, b, s);
   return owner >= 0 && ownerKind(owner) === OWNER_NODE && ownerIndex(owner) === b.node[s];
 }

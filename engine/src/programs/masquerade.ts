@@ -33,7 +33,7 @@ import { REASON_NO_NAT_MAPPING } from '../wire/reason.ts';
 import { COUNT_LOOKUPS } from './count.ts';
 import type { Datapath } from './datapath.ts';
 import { flowPorts } from './flow-key.ts';
-import { createFragments, type Fragments } from './netfilter-fragment.ts';
+import { createFragmentState, type FragmentState } from './fragment-state.ts';
 import { createNetfilterScratch, type NetfilterScratch } from './netfilter-scratch.ts';
 
 const MAGIC = 0x504d5046;
@@ -98,7 +98,7 @@ export interface MasqueradePorts {
   readonly loans: Int32Array;
   /** Scratch and fragments of the netfilter programs: thread-local state that lives as long as this. */
   readonly scratch: NetfilterScratch;
-  readonly fragments: Fragments;
+  readonly fragments: FragmentState;
 }
 
 /**
@@ -137,7 +137,7 @@ export function attachMasqueradePorts(buffer: SharedArrayBuffer): MasqueradePort
     wishers: new Int32Array(shards * WISHES),
     loans: new Int32Array(shards * WISHES),
     scratch: createNetfilterScratch(),
-    fragments: createFragments(shards),
+    fragments: createFragmentState(shards),
   };
 }
 

@@ -7,13 +7,14 @@
  * Guarantees: a frame that is dropped between the two leaves no entry. What does not fit its flow's protocol is INVALID
  * and goes on without one. A full table first loses what has expired, then flows that are not assured, then refuses the
  * newcomer (REASON_CONNTRACK_FULL). Every node is a zone, every shard has its share of nf_conntrack_max.
- * What is left out: checksums (the kernel calls a frame with a wrong transport checksum INVALID), helpers, expectations,
- * and what netfilter-tcp.ts and netfilter-sctp.ts say.
+ * Fragments do not come here: netfilter-fragment.ts gathers them first.
+ * What is left out: helpers, expectations.
  */
 import {
   type Conntrack,
   CT_CLASH,
   CT_FULL,
+  CT_OWN_WORDS,
   CT_REPLY,
   CT_SEEN_REPLY,
   ctDst,
@@ -25,33 +26,47 @@ import {
   ctHash6,
   ctInsert4,
   ctInsert6,
+  ctOwn,
   ctPeer,
   ctRemove,
   ctSetFlags,
+  ctSetMark,
   ctState,
 } from '../tables/conntrack.ts';
 import { ctEarlyDrop, ctSweep } from '../tables/conntrack-aging.ts';
-import { type Burst, FRAG_FIRST, FRAG_LATER } from '../wire/burst.ts';
+import { type Burst, ENTRY_POD, ENTRY_UPLINK } from '../wire/burst.ts';
+import { verifyL4 } from '../wire/checksum.ts';
 import { ICMP_BYTES, isIcmp4Error, PROTO_ICMP } from '../wire/icmp4.ts';
 import { isIcmp6Error, PROTO_ICMPV6 } from '../wire/icmp6.ts';
 import { getIpv4HeaderBytes } from '../wire/ipv4.ts';
 import { walkBytes, walkExtensionHeaders } from '../wire/ipv6.ts';
 import { innerTuple, TUPLE_DPORT, TUPLE_DST, TUPLE_PROTO, TUPLE_SPORT, TUPLE_SRC } from '../wire/quote.ts';
-import { REASON_CONNTRACK_FULL, REASON_CT_INSERT_FAILED, REASON_FRAGMENT_FIRST_MISSING } from '../wire/reason.ts';
+import { REASON_CONNTRACK_FULL, REASON_CT_INSERT_FAILED } from '../wire/reason.ts';
 import { PROTO_SCTP } from '../wire/sctp.ts';
 import { PROTO_TCP } from '../wire/tcp.ts';
-import { PROTO_UDP } from '../wire/udp.ts';
+import { getUdpChecksum, PROTO_UDP } from '../wire/udp.ts';
 import { COUNT_LOOKUPS, COUNT_NEW_FLOWS } from './count.ts';
-import type { Datapath } from './datapath.ts';
+import { type Datapath, kernelOf } from './datapath.ts';
 import { flowPorts, icmpPorts, isIcmp, isIcmpQuery } from './flow-key.ts';
-import { findFlow, hashFlow } from './flow-lookup.ts';
-import { followFlow, MISFITS, REOPENS, tcpLife } from './netfilter-follow.ts';
-import { noteFirstFragment, recallFirstFragment } from './netfilter-fragment.ts';
+import { findFlow } from './flow-lookup.ts';
+import { judgeAssociation, SCTP_MISFIT, SCTP_STATE_BITS } from './netfilter-association.ts';
+import { followFlow, MISFITS, REOPENS } from './netfilter-follow.ts';
 import { movePort } from './netfilter-nat.ts';
-import { FLOW_DST, FLOW_FLAGS, FLOW_LIFE, FLOW_PORTS, FLOW_SRC, FLOW_STATE } from './netfilter-scratch.ts';
-import { SCTP_INVALID, sctpFirst } from './netfilter-sctp.ts';
-import { FLOW_FRESH, plainLife, SCTP_LIFE_MS, UDP_LIFE_MS } from './netfilter-states.ts';
-import { hasSoundFlags, TCP_INVALID, tcpFirst } from './netfilter-tcp.ts';
+import { FLOW_DST, FLOW_FLAGS, FLOW_LIFE, FLOW_MARK, FLOW_PORTS, FLOW_SRC, FLOW_STATE } from './netfilter-scratch.ts';
+import { judgeSegment, segmentLife } from './netfilter-segment.ts';
+import {
+  FLOW_FRESH,
+  plainLife,
+  SCTP_LIFE_MS,
+  SCTP_NONE,
+  TCP_ESTABLISHED,
+  TCP_NONE,
+  TCP_SYN_SENT,
+  TCP_UNACKNOWLEDGED_MS,
+  UDP_LIFE_MS,
+} from './netfilter-states.ts';
+import { hasSoundFlags, SEGMENT_OTHER, segmentOf, TCP_INVALID, tcpFirst } from './netfilter-tcp.ts';
+import { beginWindow, W_LAST_END } from './netfilter-window.ts';
 import {
   CT_STATE_ESTABLISHED,
   CT_STATE_INVALID,
@@ -76,21 +91,17 @@ const SWEEP_SLOTS = 64;
 export function trackPacket(dp: Datapath, b: Burst, s: number): number {
   b.ct[s] = -1;
   if (b.ctState[s] === CT_STATE_UNTRACKED || b.ctState[s] === CT_STATE_RELATED) return noteState(dp, b, s);
-  if (b.frag[s] === FRAG_FIRST) noteFirstFragment(dp.ports.fragments, b, s);
-  else if (b.frag[s] === FRAG_LATER && recallFirstFragment(dp.ports.fragments, b, s) < 0) {
-    return -REASON_FRAGMENT_FIRST_MISSING;
-  }
+  if (b.unverified[s] !== 0 && isSummedWrong(b, s)) return setState(dp, b, s, CT_STATE_INVALID);
   const proto = b.proto[s];
-  if (isIcmp(proto) && b.frag[s] !== FRAG_LATER) {
+  if (isIcmp(proto)) {
     const type = b.info[s] >>> 8;
     if (proto === PROTO_ICMP ? isIcmp4Error(type) : isIcmp6Error(type)) return trackError(dp, b, s);
     if (proto === PROTO_ICMPV6 && isNeighbourMessage(type)) return setState(dp, b, s, CT_STATE_UNTRACKED);
-  } else if (proto === PROTO_TCP && b.frag[s] !== FRAG_LATER && !hasSoundFlags(b.info[s])) {
+  } else if (proto === PROTO_TCP && !hasSoundFlags(b.info[s])) {
     return setState(dp, b, s, CT_STATE_INVALID);
   }
   const ports = flowPorts(b, s);
   const ct = conntrackOf(dp, b, s);
-  if (b.frag[s] === FRAG_LATER) hashFlow(b, s);
   const slot = findFlow(dp, b, s);
   if (slot === -1) return beginFlow(dp, b, s, ports);
   switch (followFlow(dp, b, s, ct, slot)) {
@@ -107,6 +118,16 @@ export function trackPacket(dp: Datapath, b: Burst, s: number): number {
     return setState(dp, b, s, CT_STATE_REPLY);
   }
   return setState(dp, b, s, (flags & CT_SEEN_REPLY) !== 0 ? CT_STATE_ESTABLISHED : CT_STATE_NEW);
+}
+
+/**
+ * net.netfilter.nf_conntrack_checksum, on by default: what comes in with a wrong transport checksum is INVALID. What the
+ * node itself sends is not looked at, and UDP without a checksum is accepted in either family.
+ */
+function isSummedWrong(b: Burst, s: number): boolean {
+  if (b.entry[s] !== ENTRY_POD && b.entry[s] !== ENTRY_UPLINK) return false;
+  if (b.proto[s] === PROTO_UDP && getUdpChecksum(b.view, b.l4[s]) === 0) return false;
+  return verifyL4(b, s) === 0;
 }
 
 function setState(dp: Datapath, b: Burst, s: number, state: number): number {
@@ -197,13 +218,13 @@ function beginFlow(dp: Datapath, b: Burst, s: number, ports: number): number {
   let state = FLOW_FRESH;
   let life = UDP_LIFE_MS;
   if (proto === PROTO_TCP) {
-    // A later fragment cannot be the first segment of anything.
-    state = b.frag[s] === FRAG_LATER ? TCP_INVALID : tcpFirst(b.info[s]);
+    state = tcpFirst(b.info[s]);
     if (state === TCP_INVALID) return setState(dp, b, s, CT_STATE_INVALID);
-    life = tcpLife(state, 0);
+    life = firstSegment(dp, b, s, state);
   } else if (proto === PROTO_SCTP) {
-    state = b.frag[s] === FRAG_LATER ? SCTP_INVALID : sctpFirst(b.info[s]);
-    if (state === SCTP_INVALID) return setState(dp, b, s, CT_STATE_INVALID);
+    const made = judgeAssociation(dp.ports.scratch.tcp, 0, CT_OWN_WORDS, 0, SCTP_NONE, b, s);
+    if ((made & SCTP_MISFIT) !== 0) return setState(dp, b, s, CT_STATE_INVALID);
+    state = made & SCTP_STATE_BITS;
     life = SCTP_LIFE_MS[state];
   } else if (isIcmp(proto) && !isIcmpQuery(proto, b.info[s] >>> 8)) {
     return setState(dp, b, s, CT_STATE_INVALID);
@@ -220,15 +241,27 @@ function beginFlow(dp: Datapath, b: Burst, s: number, ports: number): number {
   flow[FLOW_STATE] = state;
   flow[FLOW_LIFE] = life;
   flow[FLOW_FLAGS] = 0;
+  flow[FLOW_MARK] = 0;
   if (!hasRoom(dp, b, s, ports)) return -REASON_CONNTRACK_FULL;
   return setState(dp, b, s, CT_STATE_NEW);
+}
+
+/** Notes what a connection's first segment tells of its window; its life in ms. */
+function firstSegment(dp: Datapath, b: Burst, s: number, state: number): number {
+  const words = dp.ports.scratch.tcp;
+  const segment = segmentOf(b.info[s]);
+  beginWindow(words, 0, CT_OWN_WORDS, b, s, state !== TCP_SYN_SENT, SEGMENT_OTHER);
+  // The first segment always fits: there is nothing yet that it could contradict.
+  judgeSegment(words, 0, CT_OWN_WORDS, 0, segment, TCP_NONE, 0, kernelOf(dp).tcpBeLiberal, b, s);
+  const life = segmentLife(words, 0, CT_OWN_WORDS, segment, state);
+  return state === TCP_ESTABLISHED && life > TCP_UNACKNOWLEDGED_MS ? TCP_UNACKNOWLEDGED_MS : life;
 }
 
 /** The kernel looks for room before the rules run; a flow that it then refuses has thrown out another all the same. */
 function hasRoom(dp: Datapath, b: Burst, s: number, ports: number): boolean {
   const ct = conntrackOf(dp, b, s);
   const shard = b.shard[s];
-  const share = Math.ceil(dp.iptables!.conntrackMax / ct.shards);
+  const share = Math.ceil(kernelOf(dp).conntrackMax / ct.shards);
   const most = Math.min(share, ct.limit);
   if (ctFlows(ct, shard) < most) return true;
   if (ctSweep(ct, shard, b.timeMs[s], SWEEP_SLOTS) > 0) return true;
@@ -266,10 +299,29 @@ export function confirmFlow(dp: Datapath, b: Burst, s: number): number {
   }
   if (slot === CT_FULL) return -REASON_CONNTRACK_FULL;
   if (slot < 0) return -REASON_CT_INSERT_FAILED;
+  const mark = dp.ports.scratch.flow[FLOW_MARK];
+  const hasOwnWords = b.proto[s] === PROTO_TCP || b.proto[s] === PROTO_SCTP;
+  if (mark !== 0 || hasOwnWords) {
+    const ct = conntrackOf(dp, b, s);
+    const peer = ctPeer(ct, b.shard[s], slot);
+    if (hasOwnWords) keepOwnWords(dp, ct, slot, peer);
+    if (mark !== 0) ctSetMark(ct, slot, peer, mark);
+  }
   b.ct[s] = slot;
   // A frame that crosses from another node has begun its flow there.
   if (b.verdict[s] !== STEP_TO_NODE) dp.counters[COUNT_NEW_FLOWS]++;
   return 0;
+}
+
+/** Writes what the first packet told of its window, or association, into the new entry. */
+function keepOwnWords(dp: Datapath, ct: Conntrack, slot: number, peer: number): void {
+  const words = ct.words;
+  const from = dp.ports.scratch.tcp;
+  const orig = ctOwn(ct, slot);
+  const rep = ctOwn(ct, peer);
+  for (let i = 1; i < CT_OWN_WORDS; i++) words[orig + i] = from[i];
+  // A connection to itself has one slot: what is known of the last segment goes before what is known of the window.
+  for (let i = rep === orig ? W_LAST_END : 1; i < CT_OWN_WORDS; i++) words[rep + i] = from[CT_OWN_WORDS + i];
 }
 
 /** Removes the flow that the frame ended (FLOW_REMOVE); the frame has passed by then, translated as long as it lived. */

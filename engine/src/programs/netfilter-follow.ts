@@ -2,7 +2,7 @@
  * What a frame makes of the flow it belongs to, protocol by protocol: its state, its flags, and how long it lives on.
  *
  * Guarantees: the slot stays where it is. A packet prolongs its own direction; a new state is written to both, with its
- * life, which may be shorter. CT_SEEN_REPLY is the caller's to set, after the frame was looked at, as in the kernel.
+ * life, which may be shorter. TCP, whose life depends on both ends, always writes both. CT_SEEN_REPLY is the caller's to set, after the frame was looked at, as in the kernel.
  */
 import {
   type Conntrack,
@@ -11,36 +11,37 @@ import {
   CT_SEEN_REPLY,
   ctExpiry,
   ctFlags,
+  ctOwn,
   ctPeer,
   ctSetFlags,
   ctSetState,
   ctState,
   ctTouch,
 } from '../tables/conntrack.ts';
-import { type Burst, FRAG_LATER } from '../wire/burst.ts';
-import { PROTO_SCTP, SCTP_INIT } from '../wire/sctp.ts';
-import { PROTO_TCP, TCP_RST } from '../wire/tcp.ts';
+import type { Burst } from '../wire/burst.ts';
+import { PROTO_SCTP } from '../wire/sctp.ts';
+import { PROTO_TCP } from '../wire/tcp.ts';
 import { PROTO_UDP } from '../wire/udp.ts';
-import type { Datapath } from './datapath.ts';
+import { type Datapath, kernelOf } from './datapath.ts';
+import { judgeAssociation, SCTP_KEEPS_TIME, SCTP_MISFIT, SCTP_STATE_BITS } from './netfilter-association.ts';
 import { FLOW_REMOVE } from './netfilter-scratch.ts';
-import { SCTP_INVALID, sctpTransition } from './netfilter-sctp.ts';
+import { judgeSegment, segmentLife, TCP_OUT_OF_WINDOW, TCP_REOPEN } from './netfilter-segment.ts';
 import {
   FLOW_STREAM,
   PROTO_GRE,
   plainLife,
-  SCTP_CLOSED,
-  SCTP_COOKIE_ECHOED,
   SCTP_ESTABLISHED,
   SCTP_LIFE_MS,
   TCP_ESTABLISHED,
-  TCP_LIFE_MS,
   TCP_SYN_RECV,
+  TCP_SYN_SENT,
   TCP_UNACKNOWLEDGED_MS,
   UDP_LIFE_MS,
   UDP_STREAM_AGE_MS,
   UDP_STREAM_LIFE_MS,
 } from './netfilter-states.ts';
-import { TCP_IGNORE, TCP_INVALID, TCP_REOPEN, tcpNewFlags, tcpTransition } from './netfilter-tcp.ts';
+import { SEGMENT_FIN, SEGMENT_RST, SEGMENT_SYN, segmentOf, TCP_IGNORE, TCP_INVALID } from './netfilter-tcp.ts';
+import { lastKind, lastReply, setLastKind } from './netfilter-window.ts';
 
 // Answers of `followFlow`.
 export const FITS = 0;
@@ -54,58 +55,76 @@ export function followFlow(dp: Datapath, b: Burst, s: number, ct: Conntrack, slo
   const proto = b.proto[s];
   const shard = b.shard[s];
   const now = b.timeMs[s];
-  if (proto === PROTO_TCP) {
-    if (b.frag[s] !== FRAG_LATER) return followTcp(dp, ct, shard, slot, b.info[s], now);
-    ctTouch(ct, slot, now + tcpLife(ctState(ct, slot), ctFlags(ct, slot)));
-    return FITS;
-  }
+  if (proto === PROTO_TCP) return followTcp(dp, b, s, ct, slot);
   if (proto === PROTO_UDP) {
     followUdp(ct, shard, slot, now);
     return FITS;
   }
-  if (proto === PROTO_SCTP) {
-    if (b.frag[s] !== FRAG_LATER) return followSctp(ct, shard, slot, b.info[s], now);
-    ctTouch(ct, slot, now + SCTP_LIFE_MS[ctState(ct, slot)]);
-    return FITS;
-  }
+  if (proto === PROTO_SCTP) return followSctp(b, s, ct, slot);
   if (proto === PROTO_GRE) followGre(ct, shard, slot);
   ctTouch(ct, slot, now + plainLife(proto, ctState(ct, slot)));
   return FITS;
 }
 
-/** Life of a TCP flow in ms: one that was picked up and not answered yet does not get a day. */
-export function tcpLife(state: number, flags: number): number {
-  if (state === TCP_ESTABLISHED && (flags & CT_SEEN_REPLY) === 0) return TCP_UNACKNOWLEDGED_MS;
-  return TCP_LIFE_MS[state];
+function followTcp(dp: Datapath, b: Burst, s: number, ct: Conntrack, slot: number): number {
+  const shard = b.shard[s];
+  const now = b.timeMs[s];
+  const flags = ctFlags(ct, slot);
+  const old = ctState(ct, slot);
+  const peer = ctPeer(ct, shard, slot);
+  const reply = (flags & CT_REPLY) === 0 ? 0 : 1;
+  const orig = ctOwn(ct, reply === 0 ? slot : peer);
+  const rep = ctOwn(ct, reply === 0 ? peer : slot);
+  const segment = segmentOf(b.info[s]);
+  const next = judgeSegment(ct.words, orig, rep, reply, segment, old, flags, kernelOf(dp).tcpBeLiberal, b, s);
+  switch (next) {
+    case TCP_IGNORE:
+      return FITS;
+    case TCP_INVALID:
+      return MISFITS;
+    case TCP_REOPEN:
+      return REOPENS;
+    case TCP_OUT_OF_WINDOW:
+      hastenEnd(ct, slot, peer, rep, reply, segment, flags, now);
+      return MISFITS;
+  }
+  if (next !== old) ctSetState(ct, slot, peer, next);
+  let life = segmentLife(ct.words, orig, rep, segment, next);
+  if ((flags & CT_SEEN_REPLY) === 0) {
+    // Nobody but a resetting end has been heard: the flow goes as soon as this frame has passed.
+    if (segment === SEGMENT_RST) dp.ports.scratch.flow[FLOW_REMOVE] = 1;
+    // A repeated SYN keeps no entry alive: somebody else may have its port by then.
+    if (segment === SEGMENT_SYN && old === TCP_SYN_SENT) return FITS;
+    if (next === TCP_ESTABLISHED && life > TCP_UNACKNOWLEDGED_MS) life = TCP_UNACKNOWLEDGED_MS;
+  } else if ((flags & CT_ASSURED) === 0 && next === TCP_ESTABLISHED) {
+    if (old === TCP_SYN_RECV || old === TCP_ESTABLISHED) ctSetFlags(ct, slot, peer, CT_ASSURED);
+  }
+  // Both directions: the kernel has one timer, and the new life may be shorter than what the other direction has.
+  ctTouch(ct, slot, now + life);
+  ctTouch(ct, peer, now + life);
+  return FITS;
 }
 
-function followTcp(dp: Datapath, ct: Conntrack, shard: number, slot: number, segment: number, now: number): number {
-  const flags = ctFlags(ct, slot);
-  const state = ctState(ct, slot);
-  const reply = (flags & CT_REPLY) === 0 ? 0 : 1;
-  const next = tcpTransition(reply, segment, state, flags);
-  if (next === TCP_IGNORE) return FITS;
-  if (next === TCP_INVALID) return MISFITS;
-  if (next === TCP_REOPEN) return REOPENS;
-  let gained = tcpNewFlags(reply, segment, state, next);
-  const seenReply = (flags & CT_SEEN_REPLY) !== 0;
-  if (next === TCP_ESTABLISHED && seenReply && (state === TCP_SYN_RECV || state === TCP_ESTABLISHED)) {
-    gained |= CT_ASSURED;
+/** FIN and RST from both ends, outside their windows: conntrack is out of step, and the entry need not last a day. */
+function hastenEnd(
+  ct: Conntrack,
+  slot: number,
+  peer: number,
+  rep: number,
+  reply: number,
+  segment: number,
+  flags: number,
+  now: number,
+): void {
+  if ((flags & CT_ASSURED) === 0 || (segment !== SEGMENT_RST && segment !== SEGMENT_FIN)) return;
+  const last = lastKind(ct.words, rep);
+  if (lastReply(ct.words, rep) === reply || (last !== SEGMENT_FIN && last !== SEGMENT_RST)) {
+    setLastKind(ct.words, rep, segment, reply);
+    return;
   }
-  // Nobody but a resetting end has been heard: the flow goes as soon as this frame has passed.
-  if (!seenReply && (segment & TCP_RST) !== 0) dp.ports.scratch.flow[FLOW_REMOVE] = 1;
-  const expiry = now + tcpLife(next, flags);
-  if (next === state && (flags & gained) === gained) {
-    ctTouch(ct, slot, expiry);
-    return FITS;
-  }
-  const peer = ctPeer(ct, shard, slot);
-  ctSetState(ct, slot, peer, next);
-  ctSetFlags(ct, slot, peer, gained);
-  // Both directions: the new state's life may be shorter than what the other one still has.
-  ctTouch(ct, slot, expiry);
-  ctTouch(ct, peer, expiry);
-  return FITS;
+  if (((ctExpiry(ct, slot) - now) | 0) <= TCP_UNACKNOWLEDGED_MS) return;
+  ctTouch(ct, slot, now + TCP_UNACKNOWLEDGED_MS);
+  ctTouch(ct, peer, now + TCP_UNACKNOWLEDGED_MS);
 }
 
 /**
@@ -136,20 +155,24 @@ function followUdp(ct: Conntrack, shard: number, slot: number, now: number): voi
   ctTouch(ct, peer, now + UDP_STREAM_LIFE_MS);
 }
 
-function followSctp(ct: Conntrack, shard: number, slot: number, chunk: number, now: number): number {
-  const reply = (ctFlags(ct, slot) & CT_REPLY) === 0 ? 0 : 1;
-  const state = ctState(ct, slot);
-  const next = sctpTransition(reply, chunk, state);
-  if (next === SCTP_INVALID) return MISFITS;
-  // A repeated INIT must not keep a closed association's entry, and its translation, for ever.
-  if (next === SCTP_CLOSED && state === SCTP_CLOSED && chunk === SCTP_INIT) return FITS;
-  const expiry = now + SCTP_LIFE_MS[next];
-  ctTouch(ct, slot, expiry);
-  if (next === state) return FITS;
+function followSctp(b: Burst, s: number, ct: Conntrack, slot: number): number {
+  const shard = b.shard[s];
+  const flags = ctFlags(ct, slot);
+  const reply = (flags & CT_REPLY) === 0 ? 0 : 1;
   const peer = ctPeer(ct, shard, slot);
-  ctSetState(ct, slot, peer, next);
-  ctTouch(ct, peer, expiry);
-  if (state === SCTP_COOKIE_ECHOED && next === SCTP_ESTABLISHED && reply === 1) ctSetFlags(ct, slot, peer, CT_ASSURED);
+  const orig = ctOwn(ct, reply === 0 ? slot : peer);
+  const rep = ctOwn(ct, reply === 0 ? peer : slot);
+  const old = ctState(ct, slot);
+  const judged = judgeAssociation(ct.words, orig, rep, reply, old, b, s);
+  const next = judged & SCTP_STATE_BITS;
+  if (next !== old) ctSetState(ct, slot, peer, next);
+  if (next === SCTP_ESTABLISHED && (flags & CT_ASSURED) === 0) ctSetFlags(ct, slot, peer, CT_ASSURED);
+  if ((judged & SCTP_MISFIT) !== 0) return MISFITS;
+  if ((judged & SCTP_KEEPS_TIME) !== 0) return FITS;
+  const expiry = b.timeMs[s] + SCTP_LIFE_MS[next];
+  ctTouch(ct, slot, expiry);
+  // The new state's life may be shorter than what the other direction still has.
+  if (next !== old) ctTouch(ct, peer, expiry);
   return FITS;
 }
 

@@ -7,7 +7,13 @@
  */
 import { CT_REPLY, ctDst, ctFlags, ctPorts, ctSrc } from '../tables/conntrack.ts';
 import { mix32 } from '../tables/hash.ts';
-import { MASQUERADE_OUTBOUND, MASQUERADE_RANDOM_FULLY, RULE_HEAD } from '../tables/rule-list.ts';
+import {
+  MASQUERADE_OUTBOUND,
+  MASQUERADE_PORTS,
+  MASQUERADE_RANDOM,
+  MASQUERADE_RANDOM_FULLY,
+  RULE_HEAD,
+} from '../tables/rule-list.ts';
 import type { Burst } from '../wire/burst.ts';
 import { innerTuple, TUPLE_DPORT, TUPLE_DST, TUPLE_SPORT, TUPLE_SRC, translateIcmpError } from '../wire/quote.ts';
 import { REASON_CT_INSERT_FAILED, REASON_NO_NAT_MAPPING } from '../wire/reason.ts';
@@ -18,6 +24,7 @@ import { PROTO_UDP } from '../wire/udp.ts';
 import { COUNT_CHOICES } from './count.ts';
 import type { Datapath } from './datapath.ts';
 import { isIcmp } from './flow-key.ts';
+import { findDestinationRoute, interfacesOf, masqueradeWord } from './interface.ts';
 import { allocatePort } from './masquerade.ts';
 import { FLOW_DST, FLOW_FLAGS, FLOW_PORTS, FLOW_SRC } from './netfilter-scratch.ts';
 import { CT_STATE_NEW } from './record.ts';
@@ -47,10 +54,17 @@ export function applySnat(dp: Datapath, b: Burst, s: number, words: Int32Array, 
   return takeSource(dp, b, s, words[at], words[at + 1], words[at + 2], words[at + 3], from, to, b.sport[s], NAT_SOURCE);
 }
 
-/** MASQUERADE: the frame comes from the node's first address of its family. */
-export function applyMasquerade(dp: Datapath, b: Burst, s: number, flags: number): number {
-  const range = portRange(b.proto[s], b.sport[s]);
-  const keep = (flags & MASQUERADE_RANDOM_FULLY) !== 0 ? -1 : b.sport[s];
+/**
+ * MASQUERADE: the frame comes from the node's first address of its family, or, on a node with numbered interfaces, from
+ * the address that its route has.
+ * @param flags MASQUERADE_…; with MASQUERADE_PORTS the port is one of `low` … `high`
+ */
+export function applyMasquerade(dp: Datapath, b: Burst, s: number, flags: number, low: number, high: number): number {
+  const own = portRange(b.proto[s], b.sport[s]);
+  const hasPorts = (flags & MASQUERADE_PORTS) !== 0;
+  const first = hasPorts ? low : firstPort(own);
+  const last = hasPorts ? high : lastPort(own);
+  const keep = (flags & (MASQUERADE_RANDOM_FULLY | MASQUERADE_RANDOM)) !== 0 ? -1 : b.sport[s];
   const outbound = (flags & MASQUERADE_OUTBOUND) !== 0;
   const flag = outbound ? NAT_OUTBOUND : NAT_SOURCE;
   const node = b.node[s];
@@ -65,9 +79,18 @@ export function applyMasquerade(dp: Datapath, b: Burst, s: number, flags: number
     a2 = own[node * 4 + 2];
     a3 = own[node * 4 + 3];
   }
+  const interfaces = interfacesOf(dp, b, s);
+  if (interfaces !== null) {
+    const row = findDestinationRoute(dp, interfaces, b, s);
+    if (row === -1) return -REASON_NO_NAT_MAPPING;
+    a0 = masqueradeWord(interfaces, row, 0);
+    a1 = masqueradeWord(interfaces, row, 1);
+    a2 = masqueradeWord(interfaces, row, 2);
+    a3 = masqueradeWord(interfaces, row, 3);
+  }
   if ((a0 | a1 | a2 | a3) === 0) return -REASON_NO_NAT_MAPPING;
   if (outbound) dp.ports.scratch.flow[FLOW_FLAGS] |= CT_NAT_OUTBOUND;
-  return takeSource(dp, b, s, a0, a1, a2, a3, firstPort(range), lastPort(range), keep, flag);
+  return takeSource(dp, b, s, a0, a1, a2, a3, first, last, keep, flag);
 }
 
 /** Gives the frame another source port because another flow has its reply's tuple. */
@@ -81,7 +104,11 @@ export function movePort(dp: Datapath, b: Burst, s: number): number {
   return takeSource(dp, b, s, a0, a1, a2, a3, firstPort(range), lastPort(range), -1, NAT_SOURCE);
 }
 
-function takeSource(
+/**
+ * Gives the frame a source address and a port of first … last (or its own, `keep`) whose reply tuple is free.
+ * @returns 0, or minus a drop reason
+ */
+export function takeSource(
   dp: Datapath,
   b: Burst,
   s: number,
@@ -115,18 +142,18 @@ const RANGE_USER = (1024 << 16) | 65_535;
  * The ports among which the kernel looks for a new source port, first << 16 | last: low ports stay low, because some
  * servers ask for that; ICMP takes any identifier (nf_nat_core.c). NO_PORTS for protocols without ports.
  */
-function portRange(proto: number, sport: number): number {
+export function portRange(proto: number, sport: number): number {
   if (isIcmp(proto)) return RANGE_ICMP;
   if (proto !== PROTO_TCP && proto !== PROTO_UDP && proto !== PROTO_SCTP) return NO_PORTS;
   if (sport < 512) return RANGE_LOW;
   return sport < 1024 ? RANGE_SYSTEM : RANGE_USER;
 }
 
-function firstPort(range: number): number {
+export function firstPort(range: number): number {
   return range >>> 16;
 }
 
-function lastPort(range: number): number {
+export function lastPort(range: number): number {
   return range & 0xffff;
 }
 

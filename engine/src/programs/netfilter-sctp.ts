@@ -1,9 +1,8 @@
 /**
  * SCTP as netfilter's conntrack sees it: the association's state from the types of its chunks.
  *
- * Guarantees: the transitions of linux nf_conntrack_proto_sctp.c for the first chunk of a packet; chunks that change the
- * state come first or alone (RFC 9260 §6.10), but for what a sender may bundle behind them.
- * What is left out: verification tags. The kernel calls a packet with a wrong one INVALID.
+ * Guarantees: the transitions of linux nf_conntrack_proto_sctp.c. Which chunks may stand together, and verification tags,
+ * are judged in netfilter-association.ts.
  */
 import {
   SCTP_ABORT,
@@ -24,7 +23,6 @@ import {
   SCTP_COOKIE_WAIT,
   SCTP_ESTABLISHED,
   SCTP_HEARTBEAT_SENT,
-  SCTP_NONE,
   SCTP_SHUTDOWN_ACK_SENT,
   SCTP_SHUTDOWN_RECD,
   SCTP_SHUTDOWN_SENT,
@@ -32,7 +30,7 @@ import {
   transitionTable,
 } from './netfilter-states.ts';
 
-/** Answer of `sctpFirst` and `sctpTransition` beside a state: the packet belongs to no association. */
+/** Answer of `sctpTransition` beside a state: the packet belongs to no association. */
 export const SCTP_INVALID = 9;
 
 const STATE_CODES: Readonly<Record<string, number>> = {
@@ -107,15 +105,8 @@ function chunkRow(chunk: number): number {
   return -1;
 }
 
-/** State of an association that a packet with this first chunk begins, or SCTP_INVALID. */
-export function sctpFirst(chunk: number): number {
-  if (chunk === SCTP_ABORT || chunk === SCTP_SHUTDOWN_COMPLETE || chunk === SCTP_COOKIE_ACK) return SCTP_INVALID;
-  const row = chunkRow(chunk);
-  return row === -1 ? SCTP_INVALID : TRANSITIONS[row * SCTP_STATES + SCTP_NONE];
-}
-
 /**
- * State after a packet with this first chunk.
+ * State after a chunk of this type; SCTP_INVALID where it cannot come.
  * @param reply 1 in the reply direction, else 0
  */
 export function sctpTransition(reply: number, chunk: number, state: number): number {

@@ -55,8 +55,12 @@ export const TCP_LIFE_MS: Int32Array = Int32Array.of(
   10 * SECOND,
   120 * SECOND,
 );
-/** nf_conntrack_tcp_timeout_unacknowledged: an established flow of which no answer has been seen (picked up). */
+/**
+ * nf_conntrack_tcp_timeout_unacknowledged: a flow with data that nobody acknowledged, or (picked up) without an answer; and
+ * nf_conntrack_tcp_timeout_max_retrans: one that repeats itself, or whose end takes no data.
+ */
 export const TCP_UNACKNOWLEDGED_MS = 300 * SECOND;
+export const TCP_RETRANS_MS = 300 * SECOND;
 
 /** Life by SCTP state. */
 export const SCTP_LIFE_MS: Int32Array = Int32Array.of(

@@ -1,14 +1,10 @@
 /**
- * TCP as netfilter's conntrack sees it: a man in the middle who guesses the state of both ends from flags alone.
+ * TCP's states as netfilter's conntrack sees them: a man in the middle who guesses the state of both ends.
  *
- * Guarantees: the transitions of linux nf_conntrack_proto_tcp.c with nf_conntrack_tcp_loose on: a connection may be
- * picked up in its middle by an ACK.
- * What is left out, as with nf_conntrack_tcp_be_liberal on: sequence numbers. No segment is INVALID for being out of its
- * window, an RST is believed whatever its number, and the shorter lives for retransmitted and unacknowledged data do not
- * apply. Where the kernel remembers the last ignored segment to recognise a SYN/ACK that answers an ignored SYN, this
- * takes any SYN/ACK of the reply direction in CLOSE for one.
+ * Guarantees: the flags and transitions of linux nf_conntrack_proto_tcp.c with nf_conntrack_tcp_loose on: a connection may
+ * be picked up in its middle by an ACK. What numbers say, and the segments whose effect depends on what went before,
+ * is in netfilter-window.ts and netfilter-segment.ts.
  */
-import { CT_MODE_2, CT_MODE_3 } from '../tables/conntrack.ts';
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../wire/tcp.ts';
 import {
   TCP_CLOSE,
@@ -28,21 +24,15 @@ import {
 /** Answers of `tcpTransition` beside a state: the segment passes and changes nothing; it belongs to no connection. */
 export const TCP_IGNORE = 10;
 export const TCP_INVALID = 11;
-/** The entry is to be deleted and the segment looked at as the first of a new connection. */
-export const TCP_REOPEN = 12;
 
-/** Flag of an entry: closed by a FIN, or by an RST of the original direction; a new SYN reopens it. */
-export const CT_TCP_REOPENABLE = CT_MODE_2;
-/** Flag of an entry: both ends sent a SYN. */
-export const CT_TCP_SIMULTANEOUS = CT_MODE_3;
-
+/** Kinds of a segment, by its most important flag. */
+export const SEGMENT_SYN = 0;
+export const SEGMENT_SYNACK = 1;
+export const SEGMENT_FIN = 2;
+export const SEGMENT_ACK = 3;
+export const SEGMENT_RST = 4;
+export const SEGMENT_OTHER = 5;
 const SEGMENTS = 6;
-const SEGMENT_SYN = 0;
-const SEGMENT_SYNACK = 1;
-const SEGMENT_FIN = 2;
-const SEGMENT_ACK = 3;
-const SEGMENT_RST = 4;
-const SEGMENT_OTHER = 5;
 
 const STATE_CODES: Readonly<Record<string, number>> = {
   NO: TCP_NONE,
@@ -96,7 +86,8 @@ export function hasSoundFlags(flags: number): boolean {
   return ((SOUND_FLAGS >>> packed) & 1) !== 0;
 }
 
-function segmentOf(flags: number): number {
+/** Kind of a segment with these flags. */
+export function segmentOf(flags: number): number {
   if ((flags & TCP_RST) !== 0) return SEGMENT_RST;
   if ((flags & TCP_SYN) !== 0) return (flags & TCP_ACK) !== 0 ? SEGMENT_SYNACK : SEGMENT_SYN;
   if ((flags & TCP_FIN) !== 0) return SEGMENT_FIN;
@@ -109,33 +100,11 @@ export function tcpFirst(flags: number): number {
 }
 
 /**
- * What a segment makes of a connection.
+ * New state of a connection by the table alone.
  * @param reply 1 in the reply direction, else 0
- * @param flags the segment's flags byte
- * @param entryFlags CT_* flags of the entry
- * @returns a state, TCP_IGNORE, TCP_INVALID or TCP_REOPEN
+ * @param segment SEGMENT_…
+ * @returns a state, TCP_IGNORE or TCP_INVALID
  */
-export function tcpTransition(reply: number, flags: number, state: number, entryFlags: number): number {
-  const segment = segmentOf(flags);
-  const next = TRANSITIONS[(reply * SEGMENTS + segment) * TCP_STATES + state];
-  switch (next) {
-    case TCP_SYN_SENT:
-      if (state === TCP_TIME_WAIT || state === TCP_CLOSE)
-        return (entryFlags & CT_TCP_REOPENABLE) !== 0 ? TCP_REOPEN : TCP_IGNORE;
-      return next;
-    case TCP_SYN_RECV:
-      // The ACK of a simultaneous open is the last of its handshake.
-      if (reply === 1 && segment === SEGMENT_ACK && (entryFlags & CT_TCP_SIMULTANEOUS) !== 0) return TCP_ESTABLISHED;
-      return next;
-    case TCP_IGNORE:
-      return state === TCP_CLOSE && reply === 1 && segment === SEGMENT_SYNACK ? TCP_SYN_RECV : next;
-  }
-  return next;
-}
-
-/** CT_* flags that a transition adds to the entry. */
-export function tcpNewFlags(reply: number, flags: number, state: number, next: number): number {
-  if (next === TCP_FIN_WAIT && state !== TCP_FIN_WAIT) return CT_TCP_REOPENABLE;
-  if (next === TCP_CLOSE && reply === 0 && (flags & TCP_RST) !== 0) return CT_TCP_REOPENABLE;
-  return next === TCP_SYN_SENT2 ? CT_TCP_SIMULTANEOUS : 0;
+export function tcpTransition(reply: number, segment: number, state: number): number {
+  return TRANSITIONS[(reply * SEGMENTS + segment) * TCP_STATES + state];
 }

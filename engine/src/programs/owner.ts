@@ -34,3 +34,8 @@ export function ownerKind(value: number): number {
 export function ownerIndex(value: number): number {
   return value & 0xffffff;
 }
+
+/** OWNER_BIT_… of what an owner table answered. */
+export function ownerBit(owner: number): number {
+  return owner < 0 ? OWNER_BIT_NONE : 1 << ownerKind(owner);
+}

@@ -16,7 +16,7 @@ export const EVENT_TUPLE = 2;
 export const EVENT_HOOK = 3;
 /** Operands: rule id, rules walked in this hook so far. A rule matched. */
 export const EVENT_RULE = 4;
-/** Operands: hook, table, policy target. A base chain came to its end. */
+/** Operands: hook, table (nftables: chain id), policy target. A base chain came to its end. */
 export const EVENT_POLICY = 5;
 /** Operands: CT_STATE_… of the packet, protocol state (0 none), 1 when it is the reply direction. */
 export const EVENT_CONNTRACK = 6;
@@ -30,6 +30,11 @@ export const EVENT_NAT = 9;
 export const EVENT_ROUTE = 10;
 /** Operands: verdict, reason. */
 export const EVENT_VERDICT = 11;
+/** Operands: chain id, hook. A base chain of nftables is entered. */
+export const EVENT_BASE_CHAIN = 12;
+
+/** Operands: 0 in, 1 out; number of an interface (interface.ts), -1 none. Of a node that has numbers only. */
+export const EVENT_INTERFACE = 13;
 
 /** State of a packet for its conntrack: EVENT_CONNTRACK and lane `ctState`. */
 export const CT_STATE_NONE = 0;

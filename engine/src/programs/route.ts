@@ -1,7 +1,7 @@
 /**
  * The routing decision of a node: where the destination of a frame lies as seen from there.
  *
- * 1. 127.0.0.0/8 and ::1 are the node itself.
+ * 1. 127.0.0.0/8 and ::1 are the node itself; in the ipvs mode the addresses of its kube-ipvs0 too.
  * 2. The owner of the destination decides: a pod here, this node, or another node that has to be crossed first.
  * 3. An address of a pod CIDR that no pod owns goes to the CIDR's node and leaves the cluster's knowledge there.
  * 4. Everything else leaves by the uplink.
@@ -11,6 +11,7 @@ import { lpm6Find } from '../tables/lpm6.ts';
 import type { Burst } from '../wire/burst.ts';
 import { COUNT_LOOKUPS } from './count.ts';
 import type { Datapath } from './datapath.ts';
+import { isBoundDestination } from './ipvs-address.ts';
 import { OWNER_NODE, OWNER_POD, OWNER_POD_CIDR, ownerIndex, ownerKind } from './owner.ts';
 
 /** Kinds of a route; a route is `kind << 24 | index`. */
@@ -21,6 +22,8 @@ export const ROUTE_POD = 2;
 export const ROUTE_NODE = 3;
 /** Out of the cluster. */
 export const ROUTE_OUT = 4;
+/** The sending pod's own loopback, of an event only: what a pod sends to itself meets no node. The index is its endpoint. */
+export const ROUTE_LOOPBACK = 5;
 
 /** Owner of the frame's destination, -1 for an address outside the cluster. */
 export function findDestinationOwner(dp: Datapath, b: Burst, s: number): number {
@@ -44,6 +47,7 @@ export function isLoopbackDestination(b: Burst, s: number): boolean {
 
 /** The route of the frame's destination from its present node, `kind << 24 | index`. */
 export function findRoute(dp: Datapath, b: Burst, s: number): number {
+  if (isBoundDestination(dp, b, s)) return ROUTE_HOST << 24;
   const node = b.node[s];
   const owner = findDestinationOwner(dp, b, s);
   if (owner >= 0) {

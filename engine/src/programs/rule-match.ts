@@ -4,17 +4,15 @@
  * Guarantees: every MATCH_… of tables/rule-list.ts, for both families. A match of the other family's address is false.
  * Two have effects: `recent` may stamp the source, and `statistic` is a choice point: the flow's hash decides, or the
  * recorder's script where the frame is a probe.
- * `isFrameAddrType` asks the owner table what is local; it is the node's own addresses and the loopback ranges.
  */
 import { affinityFind, affinityMerge, affinitySet } from '../tables/affinity.ts';
 import { CT_REPLY, ctDst, ctFlags, ctSrc, ctXDst, ctXSrc } from '../tables/conntrack.ts';
 import { takeChoice } from '../tables/event-ring.ts';
 import { mix32 } from '../tables/hash.ts';
 import {
-  ADDRTYPE_BROADCAST,
-  ADDRTYPE_LOCAL,
   ADDRTYPE_MULTICAST,
   ADDRTYPE_UNICAST,
+  ADDRTYPE_UNSPEC,
   CTSTATE_DNAT,
   CTSTATE_ESTABLISHED,
   CTSTATE_INVALID,
@@ -30,10 +28,12 @@ import {
   MATCH_DST6,
   MATCH_ICMP,
   MATCH_IN_IFACE,
+  MATCH_IPVS,
   MATCH_MARK,
   MATCH_OUT_IFACE,
   MATCH_PROTO,
   MATCH_RECENT,
+  MATCH_SET,
   MATCH_SPORT,
   MATCH_SRC_OWNER,
   MATCH_SRC_TYPE,
@@ -50,11 +50,13 @@ import { type Burst, FRAG_LATER } from '../wire/burst.ts';
 import { PROTO_SCTP } from '../wire/sctp.ts';
 import { PROTO_TCP } from '../wire/tcp.ts';
 import { PROTO_UDP } from '../wire/udp.ts';
+import { destinationAddressType, sourceAddressType } from './address-type.ts';
 import { COUNT_LOOKUPS } from './count.ts';
 import type { Datapath } from './datapath.ts';
 import { isIcmp } from './flow-key.ts';
+import { isOfIpvs } from './ipvs-flow.ts';
 import { FLOW_DST, FLOW_IN, FLOW_OUT, FLOW_SRC } from './netfilter-scratch.ts';
-import { OWNER_BIT_NONE, OWNER_NODE, ownerIndex, ownerKind } from './owner.ts';
+import { ownerBit } from './owner.ts';
 import {
   CT_STATE_ESTABLISHED,
   CT_STATE_NEW,
@@ -65,11 +67,14 @@ import {
   record3,
 } from './record.ts';
 import { findDestinationOwner, findSourceOwner } from './route.ts';
+import { isOfVirtualServer } from './rule-ipvs.ts';
+import { isInSet } from './rule-set.ts';
 import { conntrackOf } from './translate.ts';
 
-const LOOPBACK4 = 127;
 /** A `recent` entry of any age. */
 const FOREVER_MS = 0x7fffffff;
+/** Types of IPv6 that the address alone tells. */
+const SCOPES6 = ADDRTYPE_UNICAST | ADDRTYPE_MULTICAST | ADDRTYPE_UNSPEC;
 const STAMPED = 1;
 const REMOVED = 0;
 
@@ -111,9 +116,13 @@ export function holdsMatch(dp: Datapath, b: Burst, s: number, words: Int32Array,
     case MATCH_CTSTATE:
       return (ctStateBits(dp, b, s, words[m + 1]) & words[m + 1]) !== 0;
     case MATCH_SRC_TYPE:
-      return (sourceType(dp, b, s) & words[m + 1]) !== 0;
+      return holdsType(b, s, sourceAddressType(dp, b, s), words[m + 1]);
     case MATCH_DST_TYPE:
-      return (destinationType(dp, b, s) & words[m + 1]) !== 0;
+      return holdsType(b, s, destinationAddressType(dp, b, s), words[m + 1]);
+    case MATCH_SET:
+      return isInSet(dp, b, s, words[m + 1], words[m + 2]);
+    case MATCH_IPVS:
+      return isOfVirtualServer(dp, b, s, words, m);
     case MATCH_STATISTIC:
       return drawStatistic(dp, b, s, words[m + 1] >>> 0, ruleId);
     case MATCH_RECENT:
@@ -132,6 +141,18 @@ export function holdsMatch(dp: Datapath, b: Burst, s: number, words: Int32Array,
       return holdsIcmp(b, s, words[m + 1], words[m + 2], words[m + 3]);
   }
   return false;
+}
+
+/**
+ * addrtype: is an address of type `type` one of `types`. IPv6 asks otherwise than IPv4 (xt_addrtype.c): the scope of the
+ * address and what the routing table says are apart, and each must fit where it is asked; a local address is unicast too.
+ */
+function holdsType(b: Burst, s: number, type: number, types: number): boolean {
+  if (b.family[s] === 4) return (type & types) !== 0;
+  const scope = type === ADDRTYPE_MULTICAST || type === ADDRTYPE_UNSPEC ? type : ADDRTYPE_UNICAST;
+  if ((types & SCOPES6 & ~scope) !== 0) return false;
+  const routed = types & ~SCOPES6;
+  return routed === 0 || (type & routed) !== 0;
 }
 
 /** True where a port match can be asked at all: the protocol has ports and this frame carries them. */
@@ -194,51 +215,9 @@ function natBits(dp: Datapath, b: Burst, s: number): number {
       destination = swapped;
     }
   }
+  // What IPVS does is no DNAT to conntrack.
+  if (destination !== 0 && isOfIpvs(dp, b, s)) destination = 0;
   return (source !== 0 ? CTSTATE_SNAT : 0) | (destination !== 0 ? CTSTATE_DNAT : 0);
-}
-
-// ---- addresses --------------------------------------------------------------------------------------------------
-
-function sourceType(dp: Datapath, b: Burst, s: number): number {
-  if (b.family[s] === 4) {
-    const type = fixedType4(b.src0[s]);
-    if (type !== 0) return type;
-  } else {
-    const type = fixedType6(b.src0[s], b.src1[s], b.src2[s], b.src3[s]);
-    if (type !== 0) return type;
-  }
-  return isOwnNode(findSourceOwner(dp, b, s), b.node[s]) ? ADDRTYPE_LOCAL : ADDRTYPE_UNICAST;
-}
-
-function destinationType(dp: Datapath, b: Burst, s: number): number {
-  if (b.family[s] === 4) {
-    const type = fixedType4(b.dst0[s]);
-    if (type !== 0) return type;
-  } else {
-    const type = fixedType6(b.dst0[s], b.dst1[s], b.dst2[s], b.dst3[s]);
-    if (type !== 0) return type;
-  }
-  return isOwnNode(findDestinationOwner(dp, b, s), b.node[s]) ? ADDRTYPE_LOCAL : ADDRTYPE_UNICAST;
-}
-
-/** Types that the address alone tells; 0 for others. */
-function fixedType4(address: number): number {
-  if (address >>> 24 === LOOPBACK4) return ADDRTYPE_LOCAL;
-  if (address >>> 28 === 0xe) return ADDRTYPE_MULTICAST;
-  return address === -1 || address === 0 ? ADDRTYPE_BROADCAST : 0;
-}
-
-function fixedType6(a0: number, a1: number, a2: number, a3: number): number {
-  if ((a0 | a1 | a2) === 0 && a3 === 1) return ADDRTYPE_LOCAL;
-  return a0 >>> 24 === 0xff ? ADDRTYPE_MULTICAST : 0;
-}
-
-function isOwnNode(owner: number, node: number): boolean {
-  return owner >= 0 && ownerKind(owner) === OWNER_NODE && ownerIndex(owner) === node;
-}
-
-function ownerBit(owner: number): number {
-  return owner < 0 ? OWNER_BIT_NONE : 1 << ownerKind(owner);
 }
 
 // ---- choice and memory ------------------------------------------------------------------------------------------

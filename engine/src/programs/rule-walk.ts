@@ -2,7 +2,7 @@
  * The rule interpreter: walks the chains of one hook and table in order, as xt_do_table does.
  *
  * 1. A rule applies when all its matches hold; its target says what follows.
- * 2. ACCEPT, DROP, REJECT and the nat targets end the walk; MARK, NOTRACK and no target go on with the next rule.
+ * 2. ACCEPT, DROP, REJECT and the nat targets end the walk; MARK, CONNMARK, NOTRACK and no target go on with the next rule.
  * 3. JUMP comes back behind the rule when the chain ends or RETURNs, GOTO does not.
  * 4. The end of the base chain is its policy.
  *
@@ -16,33 +16,41 @@ import {
   MATCH_DPORT,
   MATCH_DST4,
   MATCH_DST6,
+  MATCH_FURTHER,
   MATCH_INVERT,
   MATCH_SPORT,
   RULE_HEAD,
   RULE_TABLES,
   type RuleList,
   TARGET_ACCEPT,
+  TARGET_CONNMARK,
   TARGET_DNAT,
+  TARGET_DNAT_RANGE,
   TARGET_DROP,
   TARGET_GOTO,
   TARGET_JUMP,
   TARGET_MARK,
   TARGET_MASQUERADE,
+  TARGET_NETMAP,
   TARGET_NOTRACK,
+  TARGET_REDIRECT,
   TARGET_REJECT,
   TARGET_RETURN,
   TARGET_SNAT,
+  TARGET_SNAT_RANGE,
 } from '../tables/rule-list.ts';
 import type { Burst } from '../wire/burst.ts';
-import { REASON_CHAIN_POLICY, REASON_RULE_DROP, REASON_RULE_LOOP, REASON_RULE_REJECT } from '../wire/reason.ts';
-import { answerReject } from './answer.ts';
+import { REASON_CHAIN_POLICY, REASON_RULE_DROP, REASON_RULE_LOOP } from '../wire/reason.ts';
+import { applyConnmark } from './connmark.ts';
 import { COUNT_RULES } from './count.ts';
 import type { Datapath } from './datapath.ts';
-import { applyDnat, applyMasquerade, applySnat, untranslateAnswer } from './netfilter-nat.ts';
-import { RULE_STACK } from './netfilter-scratch.ts';
+import { applyDnat, applyMasquerade, applySnat } from './netfilter-nat.ts';
+import { FLOW_HOOK, RULE_STACK } from './netfilter-scratch.ts';
+import { rejectFrame } from './node-steps.ts';
 import { CT_STATE_UNTRACKED, EVENT_HOOK, EVENT_POLICY, EVENT_RULE, record2, record3 } from './record.ts';
 import { hasPorts, holdsMatch } from './rule-match.ts';
-import { VERDICT_REJECTED } from './verdict.ts';
+import { holdsFurtherMatch } from './rule-match-further.ts';
+import { applyDnatRange, applyNetmap, applyRedirect, applySnatRange } from './rule-target-nat.ts';
 
 /** More jumps than any walk makes that ends. */
 const MAX_JUMPS = 1 << 20;
@@ -60,6 +68,7 @@ export function walkHook(dp: Datapath, b: Burst, s: number, rules: RuleList, hoo
   const base = (rules.rows[b.node[s]] * HOOKS + hook) * RULE_TABLES + table;
   const chain = rules.bases[base];
   if (chain === -1 && rules.policies[base] !== TARGET_DROP) return 0;
+  dp.ports.scratch.flow[FLOW_HOOK] = hook;
   if (dp.ring.on) record2(dp.ring, EVENT_HOOK, hook, table);
   if (chain !== -1) {
     const step = walkChain(dp, b, s, rules, chain);
@@ -79,7 +88,8 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
   const stack = dp.ports.scratch.stack;
   const row = rules.rows[b.node[s]] * rules.chains;
   // The cheap test of the commonest first match; a list of the other family has no such rule.
-  const plainDst4 = b.family[s] === 4 ? PLAIN_DST4 : -1;
+  const isFour = b.family[s] === 4;
+  const plainDst4 = isFour ? PLAIN_DST4 : -1;
   const dst0 = b.dst0[s];
   const dst3 = b.dst3[s];
   let r = starts[row + chain];
@@ -88,6 +98,11 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
   let walked = 0;
   let step = WALK_END;
   for (;;) {
+    if (r !== -1) {
+      const next = isFour ? skipRules4(words, r, dst0, stack) : skipRules6(words, r, dst3, stack);
+      walked += stack[RULE_STACK];
+      r = next;
+    }
     const size = r === -1 ? 0 : words[r];
     if (size === 0) {
       if (depth === 0) break;
@@ -142,6 +157,38 @@ function walkChain(dp: Datapath, b: Burst, s: number, rules: RuleList, chain: nu
   return step;
 }
 
+function skipRules4(words: Int32Array, from: number, dst0: number, skipped: Int32Array): number {
+  let r = from;
+  let count = 0;
+  for (;;) {
+    const size = words[r];
+    const head = words[r + 2];
+    if (size === 0 || head >= size) break;
+    const m = r + head;
+    if (words[m] !== PLAIN_DST4 || (dst0 & words[m + 2]) === words[m + 1]) break;
+    r += size;
+    count++;
+  }
+  skipped[RULE_STACK] = count;
+  return r;
+}
+
+function skipRules6(words: Int32Array, from: number, dst3: number, skipped: Int32Array): number {
+  let r = from;
+  let count = 0;
+  for (;;) {
+    const size = words[r];
+    const head = words[r + 2];
+    if (size === 0 || head >= size) break;
+    const m = r + head;
+    if (words[m] !== PLAIN_DST6 || (dst3 & words[m + 8]) === words[m + 4]) break;
+    r += size;
+    count++;
+  }
+  skipped[RULE_STACK] = count;
+  return r;
+}
+
 /** True if the matches from word `m` to `end` all hold, evaluated in order. */
 function holdRest(
   dp: Datapath,
@@ -156,7 +203,9 @@ function holdRest(
     const head = words[m];
     const op = head & 0x7f;
     if ((op === MATCH_SPORT || op === MATCH_DPORT) && !hasPorts(b, s)) return false;
-    if (holdsMatch(dp, b, s, words, m, ruleId) === ((head & MATCH_INVERT) !== 0)) return false;
+    if (op >= MATCH_FURTHER) {
+      if (!holdsFurtherMatch(dp, b, s, words, m, ruleId)) return false;
+    } else if (holdsMatch(dp, b, s, words, m, ruleId) === ((head & MATCH_INVERT) !== 0)) return false;
     m += head >>> 8;
   }
   return true;
@@ -179,16 +228,20 @@ function runTarget(dp: Datapath, b: Burst, s: number, words: Int32Array, r: numb
     case TARGET_SNAT:
       return applySnat(dp, b, s, words, r);
     case TARGET_MASQUERADE:
-      return applyMasquerade(dp, b, s, words[r + RULE_HEAD]);
+      return applyMasquerade(dp, b, s, words[r + RULE_HEAD], words[r + RULE_HEAD + 1], words[r + RULE_HEAD + 2]);
+    case TARGET_DNAT_RANGE:
+      return applyDnatRange(dp, b, s, words, r);
+    case TARGET_SNAT_RANGE:
+      return applySnatRange(dp, b, s, words, r);
+    case TARGET_REDIRECT:
+      return applyRedirect(dp, b, s, words, r);
+    case TARGET_NETMAP:
+      return applyNetmap(dp, b, s, words, r);
+    case TARGET_CONNMARK:
+      applyConnmark(dp, b, s, words[r + RULE_HEAD], words[r + RULE_HEAD + 1], words[r + RULE_HEAD + 2]);
+      return WALK_END;
     case TARGET_NOTRACK:
       b.ctState[s] = CT_STATE_UNTRACKED;
   }
   return WALK_END;
-}
-
-function rejectFrame(dp: Datapath, b: Burst, s: number, kind: number): number {
-  const answer = answerReject(dp, b, s, kind);
-  if (answer !== -1) untranslateAnswer(dp, b, s, answer);
-  b.reason[s] = REASON_RULE_REJECT;
-  return VERDICT_REJECTED;
 }

@@ -7,11 +7,13 @@ export const VERDICT_FORWARDED = 2;
 export const VERDICT_DROPPED = 3;
 /** An ICMP error or a TCP RST goes back to the sender. */
 export const VERDICT_REJECTED = 4;
+/** A fragment that waits for the rest of its datagram, in the modes of the kernel; sent on, it enters once more. */
+export const VERDICT_HELD = 5;
 /** Not an end: the frame goes on to node `node[s]` and enters there by the uplink. Only programs and the journey see it. */
-export const STEP_TO_NODE = 5;
+export const STEP_TO_NODE = 6;
 
-export const VERDICT_NAMES = ['none', 'delivered', 'forwarded', 'dropped', 'rejected'] as const;
-export type VerdictName = 'delivered' | 'forwarded' | 'dropped' | 'rejected';
+export const VERDICT_NAMES = ['none', 'delivered', 'forwarded', 'dropped', 'rejected', 'held'] as const;
+export type VerdictName = 'delivered' | 'forwarded' | 'dropped' | 'rejected' | 'held';
 
 /** What rewrote a frame on its way (lane `nat`). */
 export const NAT_DESTINATION = 1;

@@ -4,10 +4,10 @@
  *
  * Memory, in words; A is 1 (IPv4) or 4 (IPv6), all addresses are host-order words:
  *
- *     header       16 words; parameters: family, shards, slots per shard
+ *     header       16 words; parameters: family, shards, slots per shard, own words
  *     control      one 64-byte line per shard: flows, sweep cursor
  *     pad          12 words
- *     partition    per shard `slots` (a power of two) slots of 4A + 4 words, one DIRECTION of a flow each:
+ *     partition    per shard `slots` (a power of two) slots of 4A + 4 + P words, one DIRECTION of a flow each:
  *       +0         src            the key: what a packet of this direction carries when it arrives
  *       +A         dst
  *       +2A        sport << 16 | dport
@@ -16,6 +16,7 @@
  *       +3A+2      xdst
  *       +4A+2      xports
  *       +4A+3      expiry in ms, u32, may wrap
+ *       +4A+4      P words of the program's own, 0 in a new flow: P is 8 where netfilter tracks windows, 0 in the ebpf mode
  *
  * The other direction of a flow has key = reverse of x and x = reverse of this key; it is found by hashing again, never
  * by a pointer, so slots can move. A flow that is its own reverse (source = target, one port) is one slot, its own peer.
@@ -41,6 +42,10 @@ import {
 const FAMILY_AT = PARAMETERS_AT;
 const SHARDS_AT = PARAMETERS_AT + 1;
 const SLOTS_AT = PARAMETERS_AT + 2;
+const OWN_WORDS_AT = PARAMETERS_AT + 3;
+
+/** Own words of a slot in the modes of the kernel: an IPv4 slot is then one cache line. */
+export const CT_OWN_WORDS = 8;
 
 /**
  * A large buffer begins 16 bytes behind a page (malloc's head), so 12 words more put the slots on cache lines: an IPv4
@@ -86,11 +91,16 @@ export interface Conntrack {
   readonly limit: number;
   /** Words of an address: 1 or 4. */
   readonly addressWords: number;
-  /** Words of a slot: 8 or 20. */
+  /** Words of a slot: 8 or 16 for IPv4, 20 or 28 for IPv6. */
   readonly slotWords: number;
+  /** log2 of them, for IPv4. */
+  readonly slotShift: number;
   /** Word offsets inside a slot. */
   readonly metaAt: number;
   readonly expiryAt: number;
+  readonly ownAt: number;
+  /** Own words of a slot: CT_OWN_WORDS or 0. */
+  readonly ownWords: number;
   /** Slots of a shard - 1. */
   readonly mask: number;
   /** Word offsets in `words`: the control line of shard 0 and the first slot of shard 0. */
@@ -105,19 +115,24 @@ export interface Conntrack {
  * @param family 4 or 6
  * @param capacity flows of the whole table; each shard takes capacity / shards of them, rounded up
  * @param shards a power of two, 1 to 256
+ * @param ownWords CT_OWN_WORDS for netfilter's programs; 0 for the ebpf mode, which keeps nothing beside the slot
  * @throws RangeError for other values
  */
-export function createConntrack(family: number, capacity: number, shards: number): Conntrack {
+export function createConntrack(family: number, capacity: number, shards: number, ownWords = CT_OWN_WORDS): Conntrack {
   if (family !== 4 && family !== 6) throw new RangeError(`family must be 4 or 6, not ${family}`);
   if (!Number.isInteger(shards) || shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0) {
     throw new RangeError(`shards must be a power of two from 1 to 256, not ${shards}`);
   }
+  if (ownWords !== 0 && ownWords !== CT_OWN_WORDS) {
+    throw new RangeError(`a slot has 0 or ${CT_OWN_WORDS} own words, not ${ownWords}`);
+  }
   const slots = Math.max(8, ceilPow2(Math.ceil((Math.ceil(capacity / shards) * 2 * 4) / 3)));
-  const slotWords = family === 4 ? 8 : 20;
+  const slotWords = (family === 4 ? 8 : 20) + ownWords;
   const words = createTable(KIND_CONNTRACK, capacity, PAD_WORDS + shards * (CONTROL_WORDS + slots * slotWords));
   words[FAMILY_AT] = family;
   words[SHARDS_AT] = shards;
   words[SLOTS_AT] = slots;
+  words[OWN_WORDS_AT] = ownWords;
   return attachConntrack(words.buffer);
 }
 
@@ -130,8 +145,9 @@ export function attachConntrack(buffer: SharedArrayBuffer): Conntrack {
   const family = words[FAMILY_AT];
   const shards = words[SHARDS_AT];
   const slots = words[SLOTS_AT];
+  const ownWords = words[OWN_WORDS_AT];
   const addressWords = family === 4 ? 1 : 4;
-  const slotWords = 4 * addressWords + 4;
+  const slotWords = 4 * addressWords + 4 + ownWords;
   if (words.length !== HEADER_WORDS + PAD_WORDS + shards * (CONTROL_WORDS + slots * slotWords)) {
     throw new TypeError(`a conntrack table of ${shards} shards with ${slots} slots has not ${words.length} words`);
   }
@@ -143,8 +159,11 @@ export function attachConntrack(buffer: SharedArrayBuffer): Conntrack {
     limit: Math.ceil(words[CAPACITY_AT] / shards),
     addressWords,
     slotWords,
+    slotShift: ownWords === 0 ? 3 : 4,
     metaAt: 2 * addressWords + 1,
     expiryAt: 4 * addressWords + 3,
+    ownAt: 4 * addressWords + 4,
+    ownWords,
     mask: slots - 1,
     controlAt: HEADER_WORDS,
     slotsAt: HEADER_WORDS + shards * CONTROL_WORDS + PAD_WORDS,
@@ -207,9 +226,10 @@ export function locate4(
   const words = ct.words;
   const mask = ct.mask;
   const first = ct.slotsAt + shard * ct.partitionWords;
+  const shift = ct.slotShift;
   let i = hash & mask;
   for (;;) {
-    const at = first + (i << 3);
+    const at = first + (i << shift);
     const meta = words[at + META4];
     if (meta === 0) return -1;
     // One branch for the whole key; XOR also makes it not matter whether a caller's word is signed.
@@ -238,9 +258,10 @@ export function locate6(
   const words = ct.words;
   const mask = ct.mask;
   const first = ct.slotsAt + shard * ct.partitionWords;
+  const slotWords = ct.slotWords;
   let i = hash & mask;
   for (;;) {
-    const at = first + i * 20;
+    const at = first + i * slotWords;
     const meta = words[at + META6];
     if (meta === 0) return -1;
     // The words that differ most often first: a slot is longer than a cache line.

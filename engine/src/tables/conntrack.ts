@@ -8,6 +8,8 @@
  * - A flow has expired when both its directions have: it is a miss, holds no tuple, and an insert may take its place.
  *   A packet prolongs its own direction (`ctTouch`); a state with a shorter life must be written to both.
  * - State and flags are equal in both directions; the table knows nothing of their meaning.
+ * - Each direction may have own words (`ctOwn`), of which the first is the connection's mark and the rest are a program's:
+ *   they are 0 in a new flow and move with their slot.
  * - A table refuses at the limit of a shard. Whom to throw out is the mode's choice (conntrack-aging.ts).
  * - A flow that is its own reverse (source = target with one port, or an echo to oneself) has one slot, its own peer.
  */
@@ -44,12 +46,16 @@ export {
   CT_MODE_1,
   CT_MODE_2,
   CT_MODE_3,
+  CT_OWN_WORDS,
   CT_REPLY,
   CT_SEEN_REPLY,
   CT_USED,
   createConntrack,
   ctPeer,
 } from './conntrack-slots.ts';
+
+/** Own word of a slot that holds the connection's mark, equal in both directions; the others are the program's. */
+const OWN_MARK = 0;
 
 /** Answers of ctInsert: the shard is at its limit; one of the two tuples belongs to a living flow. */
 export const CT_FULL = -1;
@@ -388,6 +394,12 @@ export function ctSetFlags(ct: Conntrack, slot: number, peer: number, flags: num
   words[peer + ct.metaAt] |= flags & CT_FLOW_FLAGS;
 }
 
+/** Sets the connection's mark (CONNMARK, `ct mark`) in both directions; the table must have own words. */
+export function ctSetMark(ct: Conntrack, slot: number, peer: number, mark: number): void {
+  ct.words[slot + ct.ownAt + OWN_MARK] = mark;
+  ct.words[peer + ct.ownAt + OWN_MARK] = mark;
+}
+
 /** Forgets everything; shards without flows cost nothing. Only while no other thread uses the table. */
 export function ctClear(ct: Conntrack): void {
   for (let shard = 0; shard < ct.shards; shard++) {
@@ -447,6 +459,16 @@ export function ctXDst(ct: Conntrack, slot: number, i: number): number {
 /** sport << 16 | dport after translation. */
 export function ctXPorts(ct: Conntrack, slot: number): number {
   return ct.words[slot + ct.expiryAt - 1];
+}
+
+/** Where a direction's own words begin in `ct.words`: CT_OWN_WORDS of them in a table that has any. */
+export function ctOwn(ct: Conntrack, slot: number): number {
+  return slot + ct.ownAt;
+}
+
+/** The connection's mark; 0 until one is set. The table must have own words. */
+export function ctMark(ct: Conntrack, slot: number): number {
+  return ct.words[slot + ct.ownAt + OWN_MARK];
 }
 
 /** Flows of a shard, the expired ones that still hold a slot included. */

@@ -2,7 +2,7 @@
  * The hash functions, all over 32-bit words.
  *
  * Own ones (`mix32`, `hashTuple4`, `hashTuple6`) spread flows over shards and draw the random choices; nothing outside
- * depends on their values, but a change of them changes every result that depends on a seed. Foreign ones (`jhash3`,
+ * depends on their values, but a change of them changes every result that depends on a seed. Foreign ones (`jhash`, `jhash3`,
  * `jhashTuple6`, `murmur3x64_128`) are bit for bit those of the Linux kernel and of Cilium's ring builder.
  * Every function but `murmur3x64_128` answers a signed 32-bit word: take `>>> 0` before a modulo or a comparison.
  * None is safe against a sender who picks his tuples to collide.
@@ -68,6 +68,43 @@ function jhashFinal(a: number, b: number, c: number): number {
 export function jhash3(a: number, b: number, c: number, initval: number): number {
   const init = (initval + JHASH_INITVAL + 12) | 0;
   return jhashFinal((a + init) | 0, (b + init) | 0, (c + init) | 0);
+}
+
+/**
+ * The kernel's jhash(key, length, initval), for a key whose bytes lie in words as a little-endian CPU reads them.
+ * @param at,count the key's words; bytes of the last one behind the length must be zero
+ * @param length bytes of the key
+ */
+export function jhash(words: Int32Array, at: number, count: number, length: number, initval: number): number {
+  let a = (JHASH_INITVAL + length + initval) | 0;
+  let b = a;
+  let c = a;
+  let left = count;
+  let i = at;
+  while (left > 3) {
+    a = (a + words[i]) | 0;
+    b = (b + words[i + 1]) | 0;
+    c = (c + words[i + 2]) | 0;
+    a = ((a - c) ^ ((c << 4) | (c >>> 28))) | 0;
+    c = (c + b) | 0;
+    b = ((b - a) ^ ((a << 6) | (a >>> 26))) | 0;
+    a = (a + c) | 0;
+    c = ((c - b) ^ ((b << 8) | (b >>> 24))) | 0;
+    b = (b + a) | 0;
+    a = ((a - c) ^ ((c << 16) | (c >>> 16))) | 0;
+    c = (c + b) | 0;
+    b = ((b - a) ^ ((a << 19) | (a >>> 13))) | 0;
+    a = (a + c) | 0;
+    c = ((c - b) ^ ((b << 4) | (b >>> 28))) | 0;
+    b = (b + a) | 0;
+    i += 3;
+    left -= 3;
+  }
+  if (left === 0) return c;
+  a = (a + words[i]) | 0;
+  if (left > 1) b = (b + words[i + 1]) | 0;
+  if (left > 2) c = (c + words[i + 2]) | 0;
+  return jhashFinal(a, b, c);
 }
 
 /**

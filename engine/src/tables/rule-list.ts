@@ -9,14 +9,15 @@
  *     r+3  rule id: what the compiler knows about the rule is found by it (origin, chain, text)
  *     r+4… arguments:  JUMP, GOTO: chain id · MARK: value, mask (new = old & ~mask ^ value) · REJECT: REJECT_… ·
  *                      DNAT, SNAT: address words 0-3, first port, last port (-1: port stays) ·
- *                      MASQUERADE: flags (MASQUERADE_RANDOM_FULLY, MASQUERADE_OUTBOUND)
+ *                      MASQUERADE: flags (MASQUERADE_…); with MASQUERADE_PORTS then first, last port ·
+ *                      those of dumps only are listed at each TARGET_…
  *     then matches until r+size, evaluated in order, all must hold:
  *     m+0  op (MATCH_…) | MATCH_INVERT | size in words << 8
  *     m+1… operands, listed at each MATCH_…
  *
  * Directory, a row for each node that was compiled (`rows[node]`, -1 for the others): `starts[row * chains + chain]` is
  * the word at which the node's body of the chain begins, -1 where it has no such chain. Nodes share bodies that are equal.
- * `bases[row * 20 + hook * 4 + table]` is the chain that the hook enters, -1 for none; `policies` beside it is
+ * `bases[(row * HOOKS + hook) * RULE_TABLES + table]` is the chain that the hook enters, -1 for none; `policies` beside it is
  * TARGET_ACCEPT or TARGET_DROP.
  *
  * Written by the compiler only, read by all; a change is a new rule list in a new image.
@@ -33,7 +34,8 @@ export const TABLE_RAW = 0;
 export const TABLE_MANGLE = 1;
 export const TABLE_NAT = 2;
 export const TABLE_FILTER = 3;
-export const RULE_TABLES = 4;
+export const TABLE_SECURITY = 4;
+export const RULE_TABLES = 5;
 
 /** No target: the rule's matches may have effects, the walk goes on. */
 export const TARGET_CONTINUE = 0;
@@ -48,6 +50,15 @@ export const TARGET_DNAT = 8;
 export const TARGET_SNAT = 9;
 export const TARGET_MASQUERADE = 10;
 export const TARGET_NOTRACK = 11;
+/** Arguments: CONNMARK_…, a, b. SET: c = c & ~b ^ a · SAVE: c = c & ~b ^ mark & a · RESTORE: mark = mark & ~a ^ c & b. */
+export const TARGET_CONNMARK = 12;
+/** Arguments: RANGE_… flags, first, last and base port, four words each of the first and the last address. */
+export const TARGET_DNAT_RANGE = 13;
+export const TARGET_SNAT_RANGE = 14;
+/** Arguments: RANGE_… flags, first, last port: to an address of the incoming interface, of lo for a local process. */
+export const TARGET_REDIRECT = 15;
+/** Arguments: four address words, four mask words: the masked part of the address changes, source or destination by hook. */
+export const TARGET_NETMAP = 16;
 
 export const REJECT_PORT_UNREACHABLE = 0;
 export const REJECT_HOST_UNREACHABLE = 1;
@@ -57,10 +68,31 @@ export const REJECT_NET_PROHIBITED = 4;
 export const REJECT_HOST_PROHIBITED = 5;
 export const REJECT_ADMIN_PROHIBITED = 6;
 export const REJECT_TCP_RESET = 7;
+/** IPv6 only: source address failed policy, reject route to destination. */
+export const REJECT_POLICY_FAIL = 8;
+export const REJECT_ROUTE = 9;
 
 export const MASQUERADE_RANDOM_FULLY = 1;
 /** The CNI's masquerade of pod traffic to the outside, as against a Service's. */
 export const MASQUERADE_OUTBOUND = 2;
+export const MASQUERADE_PORTS = 4;
+/** A port of the range at random, where the source port would do too. */
+export const MASQUERADE_RANDOM = 8;
+
+/** An address range is given; without it the address stays. */
+export const RANGE_ADDRESS = 1;
+/** A port range is given; without it the port stays. */
+export const RANGE_PORTS = 2;
+/** Any port of the range, also where the frame's own would do. */
+export const RANGE_RANDOM = 4;
+/** The address depends on the source alone. */
+export const RANGE_PERSISTENT = 8;
+/** The port is moved by its distance from the base port. */
+export const RANGE_OFFSET = 16;
+
+export const CONNMARK_SET = 0;
+export const CONNMARK_SAVE = 1;
+export const CONNMARK_RESTORE = 2;
 
 /** Words in front of a rule's target arguments. */
 export const RULE_HEAD = 4;
@@ -98,6 +130,105 @@ export const MATCH_DST_OWNER = 17;
 export const MATCH_TCP_FLAGS = 18;
 /** Operands: type, first code, last code. */
 export const MATCH_ICMP = 19;
+/** Operands: set id, sides: bit i is set where dimension i of the set is the packet's source (programs/rule-set.ts). */
+export const MATCH_SET = 20;
+/** Operands: protocol number, port, four address words: the frame is of an IPVS connection to that virtual server (xt_ipvs). */
+export const MATCH_IPVS = 21;
+
+/**
+ * Matches from here on are of dumps only (programs/rule-match-further.ts) and count their inversion themselves: some
+ * are true or false, inverted or not, where there is nothing to ask. Ports, addresses and numbers are first … last.
+ */
+export const MATCH_FURTHER = 32;
+/** False, inverted or not: a rule that cannot be decided. */
+export const MATCH_NEVER = 32;
+/** Operands: first, last number of an interface (programs/interface.ts). */
+export const MATCH_IN_DEVICE = 33;
+export const MATCH_OUT_DEVICE = 34;
+/** Operands: PORTS_… sides, then pairs of first and last port, one of which must hold. */
+export const MATCH_MULTIPORT = 35;
+/** Operands: first, last. Bytes of the IP packet; time to live or hop limit. */
+export const MATCH_LENGTH = 36;
+export const MATCH_TTL = 37;
+/** Operands: value, mask of the type of service or traffic class. */
+export const MATCH_TOS = 38;
+/** Operand: set of PACKET_… bits. */
+export const MATCH_PACKET_TYPE = 39;
+/** Operands: first four and last two bytes of the sender's MAC address. */
+export const MATCH_MAC = 40;
+/** Operands: first, last address, one word each or four. */
+export const MATCH_SRC_RANGE4 = 41;
+export const MATCH_DST_RANGE4 = 42;
+export const MATCH_SRC_RANGE6 = 43;
+export const MATCH_DST_RANGE6 = 44;
+/** Operand: kind of a TCP option that must be there. */
+export const MATCH_TCP_OPTION = 45;
+/** Operands: first, last maximum segment size; false without the option. */
+export const MATCH_TCP_MSS = 46;
+/** Operands: CHUNKS_…, eight words with a bit a chunk type. */
+export const MATCH_SCTP_CHUNKS = 47;
+/** Operands: set of ADDRTYPE_… bits, TYPE_… : of an address, as seen on one interface of the frame. */
+export const MATCH_TYPE_ON = 48;
+/** Operand: PHYSDEV_…. */
+export const MATCH_PHYSDEV = 49;
+/** Operand: RPFILTER_… flags. */
+export const MATCH_RPFILTER = 50;
+/** Operands: the answer for frames of a local process, the answer for all others. */
+export const MATCH_PROCESS = 51;
+/** Operands: set of CTSTATUS_… bits. This and the next six hold, inverted or not, for a frame without a connection. */
+export const MATCH_CTSTATUS = 52;
+/** Operand: 0 original, 1 reply. */
+export const MATCH_CTDIR = 53;
+/** Operand: protocol number. */
+export const MATCH_CTPROTO = 54;
+/** Operands: TUPLE_…, address and mask, one word each or four. */
+export const MATCH_CTADDR4 = 55;
+export const MATCH_CTADDR6 = 56;
+/** Operands: TUPLE_…, first, last port. */
+export const MATCH_CTPORT = 57;
+/** Operands: first, last second that the connection has left. */
+export const MATCH_CTEXPIRE = 58;
+/** Operands: value, mask: (connection's mark & mask) == value. False, inverted or not, without a connection. */
+export const MATCH_CONNMARK = 59;
+/** Operands: list id, RECENT_… flags, seconds (0: any age), hits, stamps kept (a power of two), four mask words. */
+export const MATCH_RECENT_LIST = 60;
+/** Operands: list id of the counter, every, packet: of `every` frames number `packet`, counted from 0. */
+export const MATCH_NTH = 61;
+
+export const PORTS_SRC = 1;
+export const PORTS_DST = 2;
+
+export const PACKET_UNICAST = 1;
+export const PACKET_BROADCAST = 2;
+export const PACKET_MULTICAST = 4;
+
+export const CHUNKS_ALL = 0;
+export const CHUNKS_ANY = 1;
+export const CHUNKS_ONLY = 2;
+
+export const TYPE_SRC_IN = 0;
+export const TYPE_SRC_OUT = 1;
+export const TYPE_DST_IN = 2;
+export const TYPE_DST_OUT = 3;
+
+/** Came in by a port of a bridge; leaves by one, bridged; is bridged. */
+export const PHYSDEV_IS_IN = 0;
+export const PHYSDEV_IS_OUT = 1;
+export const PHYSDEV_IS_BRIDGED = 2;
+
+export const RPFILTER_LOOSE = 1;
+export const RPFILTER_ACCEPT_LOCAL = 2;
+
+export const CTSTATUS_EXPECTED = 1;
+export const CTSTATUS_SEEN_REPLY = 2;
+export const CTSTATUS_ASSURED = 4;
+export const CTSTATUS_CONFIRMED = 8;
+
+/** Of a connection's two tuples: what its first packet carried, what replies carry. */
+export const TUPLE_ORIG_SRC = 0;
+export const TUPLE_ORIG_DST = 1;
+export const TUPLE_REPL_SRC = 2;
+export const TUPLE_REPL_DST = 3;
 
 export const CTSTATE_INVALID = 1;
 export const CTSTATE_NEW = 2;
@@ -111,12 +242,21 @@ export const ADDRTYPE_LOCAL = 1;
 export const ADDRTYPE_UNICAST = 2;
 export const ADDRTYPE_BROADCAST = 4;
 export const ADDRTYPE_MULTICAST = 8;
+export const ADDRTYPE_ANYCAST = 16;
+export const ADDRTYPE_BLACKHOLE = 32;
+export const ADDRTYPE_UNREACHABLE = 64;
+export const ADDRTYPE_PROHIBIT = 128;
+/** ::; IPv4 has no such type. */
+export const ADDRTYPE_UNSPEC = 256;
 
 export const RECENT_SET = 1;
 export const RECENT_CHECK = 2;
 export const RECENT_UPDATE = 4;
 export const RECENT_REMOVE = 8;
 export const RECENT_REAP = 16;
+/** Of MATCH_RECENT_LIST alone: keyed by the destination; the time to live must be that of the last frame. */
+export const RECENT_DST = 32;
+export const RECENT_TTL = 64;
 
 export const IFACE_LOOPBACK = 1;
 export const IFACE_UPLINK = 2;

@@ -37,8 +37,26 @@ export const KIND_MAGLEV = 5;
 export const KIND_BACKENDS = 6;
 export const KIND_AFFINITY = 7;
 export const KIND_COUNTERS = 8;
+export const KIND_IPSET = 9;
+export const KIND_IPVS_SERVICES = 10;
+export const KIND_IPVS_CONNECTIONS = 11;
+export const KIND_IPVS_SHARED = 12;
 
-const KIND_NAMES = ['', 'conntrack', 'lpm4', 'lpm6', 'hash', 'maglev', 'backends', 'affinity', 'counters'];
+const KIND_NAMES = [
+  '',
+  'conntrack',
+  'lpm4',
+  'lpm6',
+  'hash',
+  'maglev',
+  'backends',
+  'affinity',
+  'counters',
+  'ipset',
+  'ipvs services',
+  'ipvs connections',
+  'ipvs shared state',
+];
 
 function kindName(kind: number): string {
   return KIND_NAMES[kind] || `unknown (${kind})`;

@@ -59,6 +59,11 @@ export interface Burst {
   readonly choice: Int32Array;
   /** Hash of (seed, flow) that every random choice of this frame is drawn from. */
   readonly flowHash: Int32Array;
+  /**
+   * 1 for a frame from outside the emulator, whose transport checksum nobody has verified yet, as behind a network card
+   * that does not; 0 for a frame whose sender is known to have made it right.
+   */
+  readonly unverified: Int32Array;
   /** Free for the source of the frame (stream and flow number); programs carry it, never read it. */
   readonly tag: Int32Array;
 
@@ -129,6 +134,7 @@ export function createBurst(slots = BURST_FRAMES, slotBytes = DEFAULT_SLOT_BYTES
     timeMs: lane(),
     choice: lane(),
     flowHash: lane(),
+    unverified: lane(),
     tag: lane(),
     l3: lane(),
     l4: lane(),

@@ -32,6 +32,8 @@ export const MAX_EXTENSION_HEADERS = 8;
 export const FRAGMENT_HEADER_BYTES = 8;
 /** Byte offset of the 16-bit field with offset and M flag inside a fragment header. */
 export const FRAGMENT_FIELD = 2;
+/** Byte offset of the datagram's number there. */
+export const FRAGMENT_NUMBER = 4;
 
 const ROUTING_SOURCE_ROUTE = 0;
 const ROUTING_HOME_ADDRESS = 2;
@@ -132,6 +134,21 @@ export function finalDestinationOffset(view: DataView, l3: number, l4: number): 
     off += bytes;
   }
   return found;
+}
+
+/**
+ * Finds the fragment header of a fragment; its headers must have been walked.
+ * @returns its place behind the IP header in bytes, and above 16 bits that of the field that names it
+ */
+export function findFragmentHeader(view: DataView, l3: number): number {
+  let named = IPV6_NEXT_HEADER;
+  let at = IPV6_BYTES;
+  while (view.getUint8(l3 + named) !== IPV6_FRAGMENT) {
+    const bytes = extensionBytes(view, l3 + at, view.getUint8(l3 + named));
+    named = at;
+    at += bytes;
+  }
+  return (named << 16) | at;
 }
 
 /** True for an address that names one host: not `::` and not ff00::/8. */

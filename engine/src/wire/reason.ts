@@ -20,6 +20,11 @@ export const REASON_MARTIAN = 4;
 export const REASON_CONNTRACK_FULL = 5;
 export const REASON_RULE_LOOP = 6;
 export const REASON_NO_REPLY_ROUTE = 7;
+export const REASON_FRAGMENT_OVERLAP = 8;
+export const REASON_FRAGMENT_DUPLICATE = 9;
+export const REASON_FRAGMENTS_FULL = 10;
+export const REASON_REAL_SERVER_GONE = 11;
+export const REASON_CONNECTION_REPLACED = 12;
 export const REASON_HOP_LIMIT = 64;
 export const REASON_FRAME_TOO_LARGE = 65;
 export const REASON_WORKER_LOST = 66;
@@ -54,6 +59,23 @@ export const REASONS: readonly Reason[] = [
   { number: REASON_CONNTRACK_FULL, name: 'conntrack-full', sentence: 'the connection table is full' },
   { number: REASON_RULE_LOOP, name: 'rule-loop', sentence: 'rules jump deeper than the kernel allows' },
   { number: REASON_NO_REPLY_ROUTE, name: 'no-reply-route', sentence: 'a reply would leave without translation' },
+  {
+    number: REASON_FRAGMENT_OVERLAP,
+    name: 'fragment-overlap',
+    sentence: 'two fragments of a datagram overlap, and all of it goes',
+  },
+  { number: REASON_FRAGMENT_DUPLICATE, name: 'fragment-duplicate', sentence: 'a fragment that has come already' },
+  { number: REASON_FRAGMENTS_FULL, name: 'fragments-full', sentence: 'no room to hold another fragment' },
+  {
+    number: REASON_REAL_SERVER_GONE,
+    name: 'real-server-gone',
+    sentence: 'the real server of this IPVS connection was removed',
+  },
+  {
+    number: REASON_CONNECTION_REPLACED,
+    name: 'connection-replaced',
+    sentence: 'an IPVS connection that is over stood in the way of a new one; repeated, it is scheduled',
+  },
   { number: REASON_HOP_LIMIT, name: 'hop-limit', sentence: 'the frame crossed more nodes than a cluster path has' },
   { number: REASON_FRAME_TOO_LARGE, name: 'frame-too-large', sentence: 'the frame is longer than a slot' },
   { number: REASON_WORKER_LOST, name: 'worker-lost', sentence: 'the worker that held the frame died' },
