@@ -265,7 +265,14 @@ describe('renderEbpf', () => {
   it('prints the maps of a node', () => {
     const text = renderEbpf(SHOP(), config({ ebpf: { algorithm: 'maglev' } }), 'node-1');
     expect(squeeze(text)).toBe(
-      squeeze(`# cilium-dbg bpf lb list
+      squeeze(`# cilium-dbg config --all
+bpf-lb-sock                 true
+bpf-lb-mode                 snat
+bpf-lb-external-clusterip   false
+enable-sctp                 true
+enable-ipv4-masquerade      true
+
+# cilium-dbg bpf lb list
 SERVICE ADDRESS              BACKEND ADDRESS (REVNAT_ID) (SLOT)
 10.96.0.10:80/TCP (0)        0.0.0.0:0 (1) (0) [ClusterIP, sessionAffinity, non-routable]
 10.96.0.10:80/TCP (1)        10.244.0.7:8080/TCP (1) (1)

@@ -30,7 +30,8 @@ export function predictKubeProxy(world: World, packet: Packet): Outcome[] {
   return enter(world, packet, { backend: null, masquerade: false }, 0);
 }
 
-interface Past {
+/** What has happened to a packet on its way. */
+export interface Past {
   readonly backend: string | null;
   readonly masquerade: boolean;
 }
@@ -101,7 +102,7 @@ function refuse(
 }
 
 /** loadBalancerSourceRanges, for everybody; a node in range may also speak from the load balancer's own address. */
-function isInRange(world: World, packet: Packet, { service }: Frontend): boolean {
+export function isInRange(world: World, packet: Packet, { service }: Frontend): boolean {
   const family = familyOf(packet.destination);
   const ranges = rangesOf(service, family);
   if (ranges.length === 0) return true;
@@ -113,7 +114,8 @@ function isInRange(world: World, packet: Packet, { service }: Frontend): boolean
   );
 }
 
-function balance(world: World, packet: Packet, frontend: Frontend): { backends: Backend[]; marked: boolean } {
+/** The endpoints that a packet may be sent to, and whether it leaves with the node's address. */
+export function balance(world: World, packet: Packet, frontend: Frontend): { backends: Backend[]; marked: boolean } {
   const family = familyOf(packet.destination);
   const everywhere = clusterBackends(world, frontend, family, packet.node);
   const here = localBackends(frontend, family, packet.node);

@@ -187,6 +187,10 @@ describe('Services', () => {
           to: 'svc/dns:53',
           protocol: 'SCTP',
           expect: { verdict: 'forwarded', translated: false },
+          differs: {
+            nftables: { verdict: 'rejected', translated: false },
+            ipvs: { verdict: 'rejected', reason: 'rule-reject', translated: false },
+          },
         },
       ],
     );
@@ -208,7 +212,12 @@ describe('Services', () => {
       [
         { from: 'pod/client-0', to: '203.0.113.60:80', expect: { verdict: 'forwarded', translated: false } },
         { from: 'pod/client-0', to: '203.0.113.61:80', expect: { verdict: 'forwarded', translated: false } },
-        { from: 'pod/client-0', to: '10.96.0.61:80', expect: { verdict: 'forwarded', translated: false } },
+        {
+          from: 'pod/client-0',
+          to: '10.96.0.61:80',
+          expect: { verdict: 'forwarded', translated: false },
+          differs: { nftables: { verdict: 'dropped', reason: 'rule-drop', translated: false } },
+        },
       ],
     );
   });
@@ -242,7 +251,12 @@ describe('Services', () => {
       [
         { from: '203.0.113.9', to: '198.51.100.7:80', expect: { backends: ['10.244.1.10:80'] } },
         { from: '203.0.113.9', to: '198.51.100.7:81', expect: { backends: ['10.244.1.11:81'] } },
-        { from: '203.0.113.9', to: '198.51.100.7:82', expect: { verdict: 'forwarded', translated: false } },
+        {
+          from: '203.0.113.9',
+          to: '198.51.100.7:82',
+          expect: { verdict: 'forwarded', translated: false },
+          differs: { ipvs: { verdict: 'rejected', reason: 'rule-reject', translated: false } },
+        },
       ],
     );
   });
@@ -255,9 +269,16 @@ describe('Services', () => {
           from: '203.0.113.9',
           to: '192.168.0.2:80',
           expect: { verdict: 'delivered', translated: true, backends: ['10.244.1.10:80'] },
+          // node-1 holds the address too and takes what comes from it for martian.
+          differs: { ipvs: { verdict: 'dropped', reason: 'martian', backends: ['10.244.1.10:80'] } },
         },
         { from: '203.0.113.9', to: '192.168.0.2:22', expect: { verdict: 'delivered', translated: false } },
-        { from: 'node/node-2', to: '192.168.0.2:80', expect: { verdict: 'delivered', translated: true } },
+        {
+          from: 'node/node-2',
+          to: '192.168.0.2:80',
+          expect: { verdict: 'delivered', translated: true },
+          differs: { ipvs: { verdict: 'dropped', reason: 'martian', translated: true } },
+        },
       ],
     );
   });
@@ -270,13 +291,12 @@ describe('Services', () => {
       service('web', { type: 'LoadBalancer', loadBalancerSourceRanges: [range] }, {}, status),
     ];
     const probe = { from: '198.51.100.7', node: 'node-1', to: '198.51.100.7:80' };
-    holds(balanced(' 192.168.0.0/24 '), [{ ...probe, expect: { verdict: 'delivered' } }], {}, 'iptables');
-    holds(
-      balanced('203.0.113.0/24'),
-      [{ ...probe, expect: { verdict: 'dropped', reason: 'rule-drop' } }],
-      {},
-      'iptables',
-    );
+    for (const mode of ['iptables', 'nftables'] as const) {
+      holds(balanced(' 192.168.0.0/24 '), [{ ...probe, expect: { verdict: 'delivered' } }], {}, mode);
+      holds(balanced('203.0.113.0/24'), [{ ...probe, expect: { verdict: 'dropped', reason: 'rule-drop' } }], {}, mode);
+    }
+    // The node holds the address: nobody may speak from it outside.
+    holds(balanced('192.168.0.0/24'), [{ ...probe, expect: { verdict: 'dropped', reason: 'martian' } }], {}, 'ipvs');
     holds(
       balanced('203.0.113.0/24'),
       [{ ...probe, expect: { verdict: 'dropped', reason: 'not-in-source-range' } }],
@@ -311,13 +331,22 @@ describe('Services', () => {
     holds(
       [two, pod('web-0', 1, 10), service('web', { type: 'NodePort', ports: [{ port: 80, nodePort: 30080 }] })],
       [
-        { from: '203.0.113.9', to: '203.0.113.200:30080', expect: { verdict: 'delivered', translated: true } },
+        {
+          from: '203.0.113.9',
+          to: '203.0.113.200:30080',
+          expect: { verdict: 'delivered', translated: true },
+          differs: { nftables: { verdict: 'delivered', translated: false } },
+        },
         { from: '203.0.113.9', to: '192.168.0.1:30080', expect: { verdict: 'delivered', translated: true } },
         {
           from: '127.0.0.1',
           node: 'node-1',
           to: '127.0.0.1:30080',
           expect: { verdict: 'delivered', translated: true },
+          differs: {
+            nftables: { verdict: 'delivered', translated: false },
+            ipvs: { verdict: 'delivered', translated: false },
+          },
         },
       ],
     );
@@ -341,14 +370,16 @@ describe('Services', () => {
     );
   });
 
-  it('masquerade a pod that meets itself through iptables, on that branch only', () => {
+  it('masquerade a pod that meets itself through rules, on that branch only', () => {
     const objects = [...CLUSTER, pod('web-0', 1, 10), pod('web-1', 2, 11), service('web', { clusterIP: '10.96.0.10' })];
-    holds(
-      objects,
-      [{ from: 'pod/web-0', to: 'svc/web:80', expect: { verdict: 'delivered', masquerade: true } }],
-      {},
-      'iptables',
-    );
+    for (const mode of ['iptables', 'nftables', 'ipvs'] as const) {
+      holds(
+        objects,
+        [{ from: 'pod/web-0', to: 'svc/web:80', expect: { verdict: 'delivered', masquerade: true } }],
+        {},
+        mode,
+      );
+    }
     holds(objects, [{ from: 'pod/client-0', to: 'svc/web:80', expect: { masquerade: false } }]);
   });
 });

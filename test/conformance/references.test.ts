@@ -164,6 +164,10 @@ describe('references', () => {
         to: 'svc/shop/web:53',
         protocol: 'sctp',
         expect: { verdict: 'forwarded', translated: false },
+        differs: {
+          nftables: { verdict: 'rejected', translated: false },
+          ipvs: { verdict: 'rejected', reason: 'rule-reject', translated: false },
+        },
       },
     ]);
   });

@@ -6,7 +6,9 @@ import { type DatapathInput, type Mode, resolveDatapath } from '../../control/sr
 import { Simulator } from '../../control/src/probe/simulator.ts';
 import { runProbe } from '../../control/src/probe/suite.ts';
 import { predictCilium } from './cilium-oracle.ts';
+import { predictIpvs } from './ipvs-oracle.ts';
 import { predictKubeProxy } from './kube-proxy-oracle.ts';
+import { predictNftables } from './nftables-oracle.ts';
 import {
   type Answer,
   endText,
@@ -14,6 +16,7 @@ import {
   isLoopback,
   nodeAddress,
   nodeOwning,
+  type Outcome,
   type Packet,
   summarize,
 } from './oracle.ts';
@@ -51,10 +54,17 @@ export function ask(simulator: Simulator, question: Question): Answer | string {
   return { verdict, translated, backends, masquerade };
 }
 
+const ORACLES: Readonly<Record<Mode, (world: World, packet: Packet) => Outcome[]>> = {
+  iptables: predictKubeProxy,
+  nftables: predictNftables,
+  ipvs: predictIpvs,
+  ebpf: predictCilium,
+};
+
 /** An oracle's answer: who the sender is (DESIGN §7, `from`), then the packet. */
 export function predict(world: World, mode: Mode, question: Question): Answer {
   const packet = packetOf(world, question);
-  return summarize(mode === 'iptables' ? predictKubeProxy(world, packet) : predictCilium(world, packet));
+  return summarize(ORACLES[mode](world, packet));
 }
 
 function packetOf(world: World, { from, node, to, port, protocol }: Question): Packet {

@@ -6,12 +6,15 @@
 import { COUNTERS } from '@flatpath/engine/programs/count';
 import type { Datapath } from '@flatpath/engine/programs/datapath';
 import { createActive } from '@flatpath/engine/programs/flow-lookup';
+import { activeOf, inactiveOf } from '@flatpath/engine/programs/ipvs-load';
+import { clearIpvsState, createIpvsState } from '@flatpath/engine/programs/ipvs-state';
 import { createMasqueradePorts } from '@flatpath/engine/programs/masquerade';
 import { type Affinity, affinityClear, createAffinity } from '@flatpath/engine/tables/affinity';
-import { createConntrack, ctClear } from '@flatpath/engine/tables/conntrack';
+import { CT_OWN_WORDS, createConntrack, ctClear } from '@flatpath/engine/tables/conntrack';
 import type { EventRing } from '@flatpath/engine/tables/event-ring';
 import { createBurst } from '@flatpath/engine/wire/burst';
 import { engineMode, type Image } from './image.ts';
+import type { IpvsBefore } from './ipvs.ts';
 
 /** Clients that a shard can stamp between two ticks. */
 const PENDING_STAMPS = 256;
@@ -26,14 +29,19 @@ const ANSWERS = 4;
  * @param shards 1 for a thread that owns all flows, 256 for a run's workers
  */
 export function attachDatapath(image: Image, flows: number, stamps: number, ring: EventRing, shards: number): Datapath {
+  // Only netfilter remembers more of a connection than its slot holds.
+  const ownWords = image.mode === 'ebpf' ? 0 : CT_OWN_WORDS;
   return {
     mode: engineMode(image.mode),
     topology: image.model.topology.tables,
     compiledNodes: image.compiledNodes,
     iptables: image.iptables,
+    nftables: image.nftables,
+    ipvs: image.ipvs,
     ebpf: image.ebpf,
-    conntrack4: createConntrack(4, flows, shards),
-    conntrack6: createConntrack(6, flows, shards),
+    conntrack4: createConntrack(4, flows, shards, ownWords),
+    conntrack6: createConntrack(6, flows, shards, ownWords),
+    ipvsState: image.ipvs === null ? null : createIpvsState(flows, shards),
     affinity: makeAffinity(stamps, shards, recentLists(image)),
     ports: createMasqueradePorts(shards),
     counters: new Float64Array(COUNTERS),
@@ -49,7 +57,8 @@ export function attachDatapath(image: Image, flows: number, stamps: number, ring
  * are more than a table should count one by one.
  */
 function recentLists(image: Image): number {
-  const lists = image.iptables === null ? 0 : image.iptables.recentLists * 2 * image.model.cluster.nodes.length;
+  const perNode = (image.iptables ?? image.ipvs)?.recentLists ?? 0;
+  const lists = perNode * 2 * image.model.cluster.nodes.length;
   return lists > MOST_RECENT_LISTS ? 0 : lists;
 }
 
@@ -61,8 +70,19 @@ function makeAffinity(stamps: number, shards: number, recentLists: number): Affi
 
 /** The same connections under another image. */
 export function reattachDatapath(dp: Datapath, image: Image): Datapath {
-  const { iptables, ebpf, compiledNodes } = image;
-  return { ...dp, topology: image.model.topology.tables, compiledNodes, iptables, ebpf };
+  const { iptables, nftables, ipvs, ebpf, compiledNodes } = image;
+  return { ...dp, topology: image.model.topology.tables, compiledNodes, iptables, nftables, ipvs, ebpf };
+}
+
+/** What an image of the ipvs mode that replaces another follows: its servers, and who still has connections. Null elsewhere. */
+export function ipvsBefore(image: Image, dp: Datapath): IpvsBefore | null {
+  const { ipvsState } = dp;
+  if (image.servers === null || ipvsState === null) return null;
+  return {
+    compiled: image.servers,
+    // Shards beside the first may hold more until the tick; a real server that drains gets none.
+    isIdle: (node, id) => activeOf(ipvsState, 0, node, id) + inactiveOf(ipvsState, 0, node, id) <= 0,
+  };
 }
 
 /** Back to the state of a datapath that has seen no packet: the next one comes from a fresh client. */
@@ -70,4 +90,5 @@ export function forgetConnections(dp: Datapath): void {
   ctClear(dp.conntrack4);
   ctClear(dp.conntrack6);
   affinityClear(dp.affinity);
+  if (dp.ipvsState !== null) clearIpvsState(dp.ipvsState);
 }

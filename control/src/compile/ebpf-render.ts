@@ -4,17 +4,25 @@
  * Guarantees: read from the very tables that packets meet, so what is printed is what decides; the same cluster and
  * configuration print the same bytes. Ids are positions, from 1 on; a real node hands out others.
  *
+ *     config --all            the options that decide how the maps are used
  *     bpf lb list             a line per frontend (slot 0: its flags) and one per backend slot; `/i` marks the internal
- *                             scope of a frontend whose pods and host use other backends than the outside does
+ *                             scope of a frontend whose pods and host use other backends than the outside does;
+ *                             `elsewhere`: none here, but other nodes have backends, so packets are not rejected
  *     bpf lb maglev list      how many places each backend has in a frontend's ring, not the ring itself
  *     bpf ipcache list        pods without an identity: identities come with policy
  *     bpf ct list, nat list   empty: a rendered node has seen no packet
  */
 import {
+  EBPF_DSR,
+  EBPF_EXTERNAL_CLUSTER_IP,
+  EBPF_MASQUERADE,
   EBPF_NODE_PORT_RANGES,
+  EBPF_SCTP,
+  EBPF_SOCKET_LB,
   type EbpfImage,
   FE_AFFINITY_MS,
   FE_FLAGS,
+  FE_HAS_BACKENDS,
   FE_HAS_RANGES,
   FE_ROW,
   SEL_BY_NODE,
@@ -32,10 +40,10 @@ import { hashFind2, nextRow, rowValue } from '@flatpath/engine/tables/hash-table
 import { lpm4Find } from '@flatpath/engine/tables/lpm4';
 import { lpm6Find } from '@flatpath/engine/tables/lpm6';
 import type { Cluster } from '../cluster/cluster.ts';
-import type { Address } from '../model/address.ts';
+import type { Address, Prefix } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import { hasEnded } from '../model/pod.ts';
-import { type CompiledEbpf, compileEbpf } from './ebpf.ts';
+import { type CompiledEbpf, compileEbpf, nodePortPrefixes } from './ebpf.ts';
 import { type FrontendEntry, formatBackend, formatFrontend } from './ebpf-rows.ts';
 import { nodeAddresses, podAddresses } from './topology.ts';
 
@@ -64,6 +72,7 @@ export function renderEbpf(cluster: Cluster, config: DatapathConfig, nodeName: s
   const own = nodeAddresses(cluster.nodes[node]!);
   const served = serveFrontends(maps, node, own);
   const sections: [string, Line[]][] = [
+    ['config --all', optionLines(maps.image, nodePortPrefixes(cluster, config))],
     ['bpf lb list', serviceLines(maps, served)],
     ['bpf lb list --backends', backendLines(maps)],
     ['bpf lb list --revnat', served.map(({ entry, row }) => [`${row + 1}`, revnatAddress(entry)])],
@@ -140,6 +149,20 @@ function selectionBackends(image: EbpfImage, selection: number): number[] {
 
 // ---- sections ---------------------------------------------------------------------------------------------------
 
+/** Names as in Cilium's ConfigMap. */
+function optionLines({ options }: EbpfImage, nodePorts: readonly Prefix[]): Line[] {
+  const isOn = (bit: number): string => ((options & bit) === 0 ? 'false' : 'true');
+  const lines: Line[] = [
+    ['bpf-lb-sock', isOn(EBPF_SOCKET_LB)],
+    ['bpf-lb-mode', (options & EBPF_DSR) === 0 ? 'snat' : 'dsr'],
+    ['bpf-lb-external-clusterip', isOn(EBPF_EXTERNAL_CLUSTER_IP)],
+    ['enable-sctp', isOn(EBPF_SCTP)],
+    ['enable-ipv4-masquerade', isOn(EBPF_MASQUERADE)],
+  ];
+  if ((options & EBPF_NODE_PORT_RANGES) === 0) return lines;
+  return [...lines, ['nodeport-addresses', nodePorts.map(({ text }) => text).join(',')]];
+}
+
 function serviceLines(maps: CompiledEbpf, served: readonly ServedFrontend[]): Line[] {
   const lines: Line[] = [['SERVICE ADDRESS', 'BACKEND ADDRESS (REVNAT_ID) (SLOT)']];
   for (const frontend of served) {
@@ -170,17 +193,24 @@ function scopeLines(
   return lines;
 }
 
-function flagNames(image: EbpfImage, { entry, at }: ServedFrontend, twoScopes: boolean): string {
+function flagNames(image: EbpfImage, frontend: ServedFrontend, twoScopes: boolean): string {
+  const { entry, at, external, internal } = frontend;
   const { kind, port } = entry;
   const names: string[] = [kind];
   if (kind === 'ClusterIP') {
     if (port.internalPolicyLocal) names.push('InternalLocal');
   } else if (port.externalPolicyLocal) names.push('Local');
   if (twoScopes) names.push('two-scopes');
+  if (isServedElsewhere(image, at, external, internal)) names.push('elsewhere');
   if (port.affinitySeconds > 0) names.push('sessionAffinity');
   if (hasRanges(image, at)) names.push('check source-range');
   if (kind === 'ClusterIP') names.push('non-routable');
   return names.join(', ');
+}
+
+function isServedElsewhere(image: EbpfImage, at: number, external: number, internal: number): boolean {
+  const count = selectionWord(image, external, SEL_COUNT) + selectionWord(image, internal, SEL_COUNT);
+  return count === 0 && (rowValue(image.frontends, at, FE_FLAGS) & FE_HAS_BACKENDS) !== 0;
 }
 
 function hasRanges(image: EbpfImage, at: number): boolean {

@@ -57,7 +57,7 @@ import { createLpm4, lpm4Insert } from '@flatpath/engine/tables/lpm4';
 import { createLpm6, lpm6Insert } from '@flatpath/engine/tables/lpm6';
 import { buildRing, createMaglev, type Maglev, RING_SEED, ringSize, takeRing } from '@flatpath/engine/tables/maglev';
 import type { Cluster } from '../cluster/cluster.ts';
-import { type Family, type Prefix, parseAddressOrPrefix, type Words } from '../model/address.ts';
+import { type Address, type Family, type Prefix, parseAddressOrPrefix, type Words } from '../model/address.ts';
 import { type DatapathConfig, isPrimaryOnly } from '../model/datapath.ts';
 import { type Node, zoneOf } from '../model/node.ts';
 import {
@@ -85,7 +85,7 @@ export interface CompiledEbpf extends EbpfEntries {
   describeChooser(row: number): EbpfRowText;
 }
 
-const KIND_FLAGS: Readonly<Record<FrontendKind, number>> = {
+export const KIND_FLAGS: Readonly<Record<FrontendKind, number>> = {
   ClusterIP: FE_IS_CLUSTER_IP,
   NodePort: FE_IS_NODE_PORT,
   ExternalIPs: FE_IS_EXTERNAL_IP,
@@ -116,8 +116,8 @@ export function compileEbpf(cluster: Cluster, config: DatapathConfig, nodeNames:
     nodeZone: sharedWords(cluster.nodes.map((node) => zones.get(zoneOf(node)) ?? -1)).buffer,
     backends: backends.buffer,
     rings: rings.buffer,
-    sourceRanges: buildRanges(ranges).buffer,
-    ...buildNodePortRanges(cluster, config),
+    sourceRanges: buildRanges(ranges.map(({ range }) => range.prefix)).buffer,
+    ...buildNodePortRanges(nodePortPrefixes(cluster, config)),
   });
   const entries = { frontends, backends: selections.backends, selections: selections.selections, ranges };
   return {
@@ -230,7 +230,7 @@ function buildFrontends(frontends: readonly FrontendEntry[], ranges: readonly Ra
     setRowValue(table, row, FE_EXTERNAL, frontend.external);
     setRowValue(table, row, FE_INTERNAL, frontend.internal);
     setRowValue(table, row, FE_AFFINITY_MS, port.affinitySeconds * 1000);
-    setRowValue(table, row, FE_AFFINITY_ID, hashWords([...words, key]));
+    setRowValue(table, row, FE_AFFINITY_ID, frontendId(words, key));
     setRowValue(table, row, FE_RANGE, range ?? 0);
     setRowValue(table, row, FE_RANGES, range === undefined ? 0 : port.sourceRanges.length);
   });
@@ -248,11 +248,19 @@ function writeBackend(
   protocol: number,
   nodeIndex: ReadonlyMap<string, number>,
 ): void {
-  const { address, port, nodeName } = endpoint;
-  const [a0, a1, a2, a3] = address.words;
-  const node = nodeIndex.get(nodeName) ?? -1;
-  const identity = hashWords([a0, a1, a2, a3, frontendPort(address.family, port, protocol)]);
-  addBackend(backends, a0, a1, a2, a3, port, node, -1, identity, 0);
+  addBackendRow(backends, endpoint.address, endpoint.port, protocol, nodeIndex.get(endpoint.nodeName) ?? -1);
+}
+
+/** Adds a backend; its flags are a hash of what it is, the same in every image. */
+export function addBackendRow(
+  backends: Backends,
+  { family, words }: Pick<Address, 'family' | 'words'>,
+  port: number,
+  protocol: number,
+  node: number,
+): void {
+  const identity = hashWords([...words, frontendPort(family, port, protocol)]);
+  addBackend(backends, words[0], words[1], words[2], words[3], port, node, -1, identity, 0);
 }
 
 function createRings(selections: readonly SelectionEntry[], config: DatapathConfig): Maglev {
@@ -290,14 +298,13 @@ function buildSelections(
   return words;
 }
 
-/** Backends as Cilium names them for its rings. */
 function ringNames(selection: SelectionEntry): string[] {
-  return selection.endpoints.map((endpoint) => {
-    const state = endpoint.ready ? 'active' : 'terminating';
-    const { address, port } = endpoint;
-    const host = address.family === 4 ? address.text : `[${address.text}]`;
-    return `[${host}:${port}/${selection.port.protocol},State:${state}]`;
-  });
+  return selection.endpoints.map(({ text, ready }) => ringName(`${text}/${selection.port.protocol}`, ready));
+}
+
+/** A backend (`10.244.1.7:8080/TCP`, IPv6 in brackets) as Cilium names it for its rings. */
+export function ringName(backend: string, isReady: boolean): string {
+  return `[${backend},State:${isReady ? 'active' : 'terminating'}]`;
 }
 
 function buildNodeSelections(selections: Selections): HashTable {
@@ -308,11 +315,11 @@ function buildNodeSelections(selections: Selections): HashTable {
   return table;
 }
 
-function buildRanges(ranges: readonly RangeEntry[]): Int32Array<SharedArrayBuffer> {
+export function buildRanges(ranges: readonly Prefix[]): Int32Array<SharedArrayBuffer> {
   const words = new Int32Array(new SharedArrayBuffer(Math.max(ranges.length, 1) * RANGE_WORDS * 4));
-  ranges.forEach(({ range }, i) => {
-    words.set(range.prefix.words, i * RANGE_WORDS);
-    for (let word = 0; word < 4; word++) words[i * RANGE_WORDS + 4 + word] = maskWord(range.prefix, word);
+  ranges.forEach((prefix, i) => {
+    words.set(prefix.words, i * RANGE_WORDS);
+    for (let word = 0; word < 4; word++) words[i * RANGE_WORDS + 4 + word] = maskWord(prefix, word);
   });
   return words;
 }
@@ -324,6 +331,13 @@ function maskWord(prefix: Prefix, word: number): number {
   return bits >= 32 ? -1 : -1 << (32 - bits);
 }
 
+/** Prefixes of the node addresses that serve nodePorts; none: all addresses do. */
+export function nodePortPrefixes(cluster: Cluster, config: DatapathConfig): Prefix[] {
+  const { nodePortAddresses } = config.kubeProxy;
+  const texts = isPrimaryOnly(nodePortAddresses) ? cluster.nodes.flatMap(primaryAddresses) : nodePortAddresses;
+  return texts.map(parseAddressOrPrefix).filter((prefix): prefix is Prefix => prefix !== null);
+}
+
 /** A node's first address of each family. */
 function primaryAddresses(node: Node): string[] {
   const own = nodeAddresses(node);
@@ -331,16 +345,10 @@ function primaryAddresses(node: Node): string[] {
 }
 
 /** A family of which no prefix is given is served on all of its addresses, as kube-proxy does it. */
-function buildNodePortRanges(
-  cluster: Cluster,
-  config: DatapathConfig,
-): {
+export function buildNodePortRanges(prefixes: readonly Prefix[]): {
   nodePortRanges4: SharedArrayBuffer;
   nodePortRanges6: SharedArrayBuffer;
 } {
-  const { nodePortAddresses } = config.kubeProxy;
-  const texts = isPrimaryOnly(nodePortAddresses) ? cluster.nodes.flatMap(primaryAddresses) : nodePortAddresses;
-  const prefixes = texts.map(parseAddressOrPrefix).filter((prefix): prefix is Prefix => prefix !== null);
   const own4 = prefixes.filter((prefix) => prefix.family === 4);
   const own6 = prefixes.filter((prefix) => prefix.family === 6);
   const ranges4 = createLpm4(Math.max(own4.length, 1), 4);
@@ -350,6 +358,11 @@ function buildNodePortRanges(
   for (const { words, length } of own4) lpm4Insert(ranges4, words[0], length, 0);
   for (const { words, length } of own6) lpm6Insert(ranges6, words[0], words[1], words[2], words[3], length, 0);
   return { nodePortRanges4: ranges4.buffer, nodePortRanges6: ranges6.buffer };
+}
+
+/** The frontend's FE_AFFINITY_ID: a hash of its key, the same in every image. */
+export function frontendId(words: Words, key: number): number {
+  return hashWords([...words, key]);
 }
 
 /** 0 to 2^31 - 1. */

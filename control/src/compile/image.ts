@@ -4,8 +4,16 @@
  * The cluster part (topology, maps, shared chains) is made once; the node part covers the nodes that are asked for.
  */
 
-import { type IptablesImage, MODE_EBPF, MODE_IPTABLES } from '@flatpath/engine/programs/datapath';
+import {
+  type IptablesImage,
+  MODE_EBPF,
+  MODE_IPTABLES,
+  MODE_IPVS,
+  MODE_NFTABLES,
+} from '@flatpath/engine/programs/datapath';
 import type { EbpfImage } from '@flatpath/engine/programs/ebpf-image';
+import type { IpvsImage } from '@flatpath/engine/programs/ipvs-image';
+import { makeNftablesImage, type NftablesImage } from '@flatpath/engine/programs/nftables-image';
 import type { Cluster } from '../cluster/cluster.ts';
 import { resolveClusterCidr } from '../cluster/cluster-cidr.ts';
 import type { Problem } from '../cluster/problem.ts';
@@ -13,6 +21,11 @@ import type { Prefix } from '../model/address.ts';
 import type { DatapathConfig, Mode } from '../model/datapath.ts';
 import { type CompiledEbpf, compileEbpf } from './ebpf.ts';
 import { type CompiledRules, compileIptables } from './iptables.ts';
+import { kernelOptions } from './iptables-kube-proxy.ts';
+import { type CompiledIpvs, compileIpvs, type IpvsBefore } from './ipvs.ts';
+import { type CompiledNftables, compileNftables } from './nftables.ts';
+import type { NodeRuleset } from './node-ruleset.ts';
+import { type CompiledSets, compileSets } from './ruleset-sets.ts';
 import { type ClusterTopology, compileTopology } from './topology.ts';
 
 /**
@@ -29,6 +42,8 @@ export interface ClusterModel {
   readonly clusterCidr: readonly Prefix[];
   readonly topology: ClusterTopology;
   readonly warnings: readonly Problem[];
+  /** The node whose rules come from dumps, null where all are kube-proxy's. */
+  readonly ruleset: NodeRuleset | null;
 }
 
 export interface Image {
@@ -38,16 +53,28 @@ export interface Image {
   readonly nodes: readonly string[];
   readonly compiledNodes: Int32Array;
   readonly iptables: IptablesImage | null;
+  readonly nftables: NftablesImage | null;
+  readonly ipvs: IpvsImage | null;
   readonly ebpf: EbpfImage | null;
   readonly rules4: CompiledRules | null;
   readonly rules6: CompiledRules | null;
+  readonly nft: CompiledNftables | null;
+  readonly servers: CompiledIpvs | null;
+  /** ipsets of a real node's dump in the iptables mode. */
+  readonly sets: CompiledSets | null;
   readonly maps: CompiledEbpf | null;
 }
 
-export function modelCluster(cluster: Cluster, config: DatapathConfig): ClusterModel {
+/** @param ruleset the node whose rules come from dumps */
+export function modelCluster(
+  cluster: Cluster,
+  config: DatapathConfig,
+  ruleset: NodeRuleset | null = null,
+): ClusterModel {
   const { prefixes, warnings } = resolveClusterCidr(cluster, config.kubeProxy.clusterCIDR);
   const clusterCidr = config.kubeProxy.detectLocalMode === 'None' ? [] : prefixes;
-  return { cluster, config, clusterCidr, topology: compileTopology(cluster, clusterCidr), warnings };
+  const topology = compileTopology(cluster, clusterCidr, ruleset?.interfaces ?? null);
+  return { cluster, config, clusterCidr, topology, warnings, ruleset };
 }
 
 /** Number of a mode in the engine. */
@@ -55,6 +82,10 @@ export function engineMode(mode: Mode): number {
   switch (mode) {
     case 'iptables':
       return MODE_IPTABLES;
+    case 'nftables':
+      return MODE_NFTABLES;
+    case 'ipvs':
+      return MODE_IPVS;
     case 'ebpf':
       return MODE_EBPF;
     default:
@@ -62,8 +93,16 @@ export function engineMode(mode: Mode): number {
   }
 }
 
-/** Compiles a mode's image for some nodes of the cluster. */
-export function compileImage(model: ClusterModel, mode: Mode, nodes: readonly string[]): Image {
+/**
+ * Compiles a mode's image for some nodes of the cluster.
+ * @param before in ipvs mode what it changes, so that connections to what is gone can end; null for none
+ */
+export function compileImage(
+  model: ClusterModel,
+  mode: Mode,
+  nodes: readonly string[],
+  before: IpvsBefore | null = null,
+): Image {
   const compiledNodes = new Int32Array(new SharedArrayBuffer(4 * model.cluster.nodes.length));
   for (const name of nodes) compiledNodes[model.topology.nodeIndex.get(name)!] = 1;
   const image = {
@@ -72,27 +111,54 @@ export function compileImage(model: ClusterModel, mode: Mode, nodes: readonly st
     nodes,
     compiledNodes,
     iptables: null,
+    nftables: null,
+    ipvs: null,
     ebpf: null,
     rules4: null,
     rules6: null,
+    nft: null,
+    servers: null,
+    sets: null,
     maps: null,
   };
   switch (mode) {
     case 'iptables': {
-      const rules4 = compileIptables(model.cluster, model.config, 4, nodes);
-      const rules6 = compileIptables(model.cluster, model.config, 6, nodes);
+      const { cluster, config, ruleset } = model;
+      const sets = ruleset === null || ruleset.sets.length === 0 ? null : compileSets(ruleset, cluster.nodes.length);
+      const rules4 = compileIptables(cluster, config, 4, nodes, kernelOptions(config), ruleset, sets?.setId);
+      const rules6 = compileIptables(cluster, config, 6, nodes, kernelOptions(config), ruleset, sets?.setId);
       return {
         ...image,
         rules4,
         rules6,
+        sets,
         iptables: {
           rules4: rules4.rules,
           rules6: rules6.rules,
           conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length),
-          routeLocalnet: model.config.kubeProxy.localhostNodePorts,
+          tcpBeLiberal: config.kubeProxy.tcpBeLiberal,
+          routeLocalnet: ruleset?.routeLocalnet ?? config.kubeProxy.localhostNodePorts,
           recentLists: Math.max(rules4.recentLists, rules6.recentLists),
+          sets: sets?.image ?? null,
         },
       };
+    }
+    case 'nftables': {
+      const nft = compileNftables(model.cluster, model.config, nodes, model.ruleset);
+      const settings = {
+        conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length),
+        tcpBeLiberal: model.config.kubeProxy.tcpBeLiberal,
+        // No nodePort is served on loopback, so kube-proxy has no reason to set it.
+        routeLocalnet: false,
+      };
+      return { ...image, nft, nftables: makeNftablesImage(nft.family4.rules, nft.family6.rules, settings) };
+    }
+    case 'ipvs': {
+      const { tcpBeLiberal } = model.config.kubeProxy;
+      const kernel = { conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length), tcpBeLiberal };
+      const servers = compileIpvs(model.cluster, model.config, nodes, kernel, before, model.ruleset);
+      const { image: ipvs, rules4, rules6 } = servers;
+      return { ...image, servers, rules4, rules6, ipvs };
     }
     case 'ebpf': {
       const maps = compileEbpf(model.cluster, model.config, nodes);

@@ -46,6 +46,8 @@ const OUTBOUND: readonly Source[] = [{ option: 'pods.masqueradeOutbound' }];
 
 /** The base chains of a table in hook order, as every table is declared. */
 export const BASE_CHAINS: Readonly<Record<TableName, readonly string[]>> = {
+  raw: ['PREROUTING', 'OUTPUT'],
+  security: ['INPUT', 'FORWARD', 'OUTPUT'],
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
   nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
   mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
@@ -95,7 +97,7 @@ export function fixedChains(localhostNodePorts: boolean, options: FixedRuleOptio
         'KUBE-POSTROUTING',
         {},
         [comment('kubernetes service traffic requiring SNAT')],
-        { kind: 'masquerade', outbound: false },
+        { kind: 'masquerade', outbound: false, randomFully: true },
         KUBE_PROXY,
       ),
     ]),
@@ -159,7 +161,7 @@ export function outboundMasquerade(): { jump: Rule; chain: Chain } {
   return {
     jump: makeRule('nat', 'POSTROUTING', {}, words, jump('CNI-MASQ'), OUTBOUND),
     chain: chainOf('nat', 'CNI-MASQ', [
-      makeRule('nat', 'CNI-MASQ', {}, matches, { kind: 'masquerade', outbound: true }, OUTBOUND),
+      makeRule('nat', 'CNI-MASQ', {}, matches, { kind: 'masquerade', outbound: true, randomFully: true }, OUTBOUND),
     ]),
   };
 }
@@ -174,7 +176,7 @@ function nodePortJumps(view: NodeView, family: Family): Rule[] {
       makeRule('nat', 'KUBE-SERVICES', { destination: hostMatch(address) }, [words], target, sources),
     );
   }
-  const toNode: Match = { kind: 'addrtype', side: 'dst' };
+  const toNode: Match = { kind: 'addrtype', side: 'dst', invert: false };
   const notLoopback: Header = view.localhostNodePorts
     ? {}
     : { destination: { prefix: LOOPBACK_PREFIX[family], invert: true } };

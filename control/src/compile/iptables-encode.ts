@@ -31,9 +31,11 @@ import {
   MATCH_DST4,
   MATCH_DST6,
   MATCH_IN_IFACE,
+  MATCH_IPVS,
   MATCH_MARK,
   MATCH_PROTO,
   MATCH_RECENT,
+  MATCH_SET,
   MATCH_SRC_OWNER,
   MATCH_SRC_TYPE,
   MATCH_SRC4,
@@ -48,10 +50,13 @@ import {
   TABLE_FILTER,
   TABLE_MANGLE,
   TABLE_NAT,
+  TABLE_RAW,
+  TABLE_SECURITY,
   TARGET_ACCEPT,
   TARGET_CONTINUE,
   TARGET_DNAT,
   TARGET_DROP,
+  TARGET_GOTO,
   TARGET_JUMP,
   TARGET_MARK,
   TARGET_MASQUERADE,
@@ -82,7 +87,13 @@ const HOOK_OF: Readonly<Record<string, number>> = {
   OUTPUT: HOOK_OUTPUT,
   POSTROUTING: HOOK_POSTROUTING,
 };
-const TABLE_OF: Readonly<Record<TableName, number>> = { filter: TABLE_FILTER, nat: TABLE_NAT, mangle: TABLE_MANGLE };
+const TABLE_OF: Readonly<Record<TableName, number>> = {
+  raw: TABLE_RAW,
+  mangle: TABLE_MANGLE,
+  nat: TABLE_NAT,
+  filter: TABLE_FILTER,
+  security: TABLE_SECURITY,
+};
 const STATE_BIT: Readonly<Record<ConntrackState, number>> = {
   INVALID: CTSTATE_INVALID,
   NEW: CTSTATE_NEW,
@@ -98,6 +109,7 @@ interface NodeRow {
   /** Pairs of chain id and start. */
   readonly starts: number[];
   readonly bases: readonly number[];
+  readonly policies: readonly number[];
 }
 
 /** Collects the nodes' chains; bodies that nodes share are written once. */
@@ -109,23 +121,36 @@ export class RuleEncoder {
   private readonly rules: Rule[] = [];
   private readonly chains: ChainInfo[] = [];
   private readonly chainIds: Readonly<Record<TableName, Map<string, number>>> = {
-    filter: new Map(),
-    nat: new Map(),
+    raw: new Map(),
     mangle: new Map(),
+    nat: new Map(),
+    filter: new Map(),
+    security: new Map(),
   };
   /** Start of each encoded body. */
   private readonly bodies = new Map<Chain, number>();
   /** Pairs of chain id and start of all chains of a service port. */
   private readonly serviceStarts = new Map<ServiceRules, readonly number[]>();
   private readonly rows: NodeRow[] = [];
+  private readonly setId: (name: string) => number;
 
-  constructor(family: Family) {
+  /** @param setId number of an ipset by its name; rules of a mode without ipsets ask none */
+  constructor(family: Family, setId: (name: string) => number = noSet) {
     this.family = family;
+    this.setId = setId;
   }
 
-  addNode(node: number, common: readonly Chain[], services: readonly ServiceRules[]): void {
+  /** @param dropping base chains whose policy is DROP; kube-proxy leaves it at ACCEPT */
+  addNode(
+    node: number,
+    common: readonly Chain[],
+    services: readonly ServiceRules[],
+    dropping: readonly ChainInfo[] = [],
+  ): void {
     const starts: number[] = [];
     const bases = new Array<number>(BASES).fill(-1);
+    const policies = new Array<number>(BASES).fill(TARGET_ACCEPT);
+    for (const { table, name } of dropping) policies[HOOK_OF[name]! * RULE_TABLES + TABLE_OF[table]] = TARGET_DROP;
     for (const chain of common) {
       if (chain.rules.length === 0) continue;
       const id = this.chainId(chain.table, chain.name);
@@ -137,7 +162,7 @@ export class RuleEncoder {
     for (const service of services) {
       for (const word of this.startsOf(service)) starts.push(word);
     }
-    this.rows.push({ node, starts, bases });
+    this.rows.push({ node, starts, bases, policies });
   }
 
   finish(nodes: number): CompiledRules {
@@ -145,13 +170,14 @@ export class RuleEncoder {
     const rows = new Int32Array(nodes).fill(-1);
     const starts = new Int32Array(this.rows.length * chains.length).fill(-1);
     const bases = new Int32Array(this.rows.length * BASES).fill(-1);
-    const policies = new Int32Array(this.rows.length * BASES).fill(TARGET_ACCEPT);
+    const policies = new Int32Array(this.rows.length * BASES);
     this.rows.forEach((made, row) => {
       rows[made.node] = row;
       for (let i = 0; i < made.starts.length; i += 2) {
         starts[row * chains.length + made.starts[i]!] = made.starts[i + 1]!;
       }
       bases.set(made.bases, row * BASES);
+      policies.set(made.policies, row * BASES);
     });
     return {
       rules: this.builder.build(chains.length, rows, starts, bases, policies),
@@ -185,12 +211,13 @@ export class RuleEncoder {
     return id;
   }
 
-  private listId(name: string): number {
+  /** First of the ids that a list takes in the stamp table. */
+  private listId(name: string, ids: number): number {
     let id = this.listIds.get(name);
     if (id === undefined) {
       id = this.listNames.length;
       this.listIds.set(name, id);
-      this.listNames.push(name);
+      for (let i = 0; i < ids; i++) this.listNames.push(name);
     }
     return id;
   }
@@ -242,6 +269,12 @@ export class RuleEncoder {
       case 'jump':
         builder.rule(TARGET_JUMP, id, [this.chainId(rule.table, target.chain)]);
         return;
+      case 'goto':
+        builder.rule(TARGET_GOTO, id, [this.chainId(rule.table, target.chain)]);
+        return;
+      case 'encoded':
+        builder.rule(target.target, id, target.args);
+        return;
       case 'mark':
         builder.rule(TARGET_MARK, id, [target.value, target.mask]);
         return;
@@ -249,7 +282,9 @@ export class RuleEncoder {
         builder.rule(TARGET_DNAT, id, [...target.address.words, target.port, target.port]);
         return;
       case 'masquerade':
-        builder.rule(TARGET_MASQUERADE, id, [MASQUERADE_RANDOM_FULLY | (target.outbound ? MASQUERADE_OUTBOUND : 0)]);
+        builder.rule(TARGET_MASQUERADE, id, [
+          (target.randomFully ? MASQUERADE_RANDOM_FULLY : 0) | (target.outbound ? MASQUERADE_OUTBOUND : 0),
+        ]);
         return;
     }
   }
@@ -271,7 +306,7 @@ export class RuleEncoder {
         if (match.port !== null) builder.match(MATCH_DPORT, false, [match.port, match.port]);
         return;
       case 'addrtype':
-        builder.match(match.side === 'src' ? MATCH_SRC_TYPE : MATCH_DST_TYPE, false, [ADDRTYPE_LOCAL]);
+        builder.match(match.side === 'src' ? MATCH_SRC_TYPE : MATCH_DST_TYPE, match.invert, [ADDRTYPE_LOCAL]);
         return;
       case 'conntrack':
         builder.match(MATCH_CTSTATE, match.invert, [match.states.reduce((bits, state) => bits | STATE_BIT[state], 0)]);
@@ -284,14 +319,33 @@ export class RuleEncoder {
         return;
       case 'recent': {
         const flags = match.seconds === 0 ? RECENT_SET : RECENT_CHECK | RECENT_REAP;
-        builder.match(MATCH_RECENT, false, [flags, this.listId(match.list), match.seconds]);
+        builder.match(MATCH_RECENT, false, [flags, this.listId(match.list, 1), match.seconds]);
         return;
       }
       case 'owner':
         builder.match(match.side === 'src' ? MATCH_SRC_OWNER : MATCH_DST_OWNER, match.invert, [match.bits]);
         return;
+      case 'set': {
+        const sources = match.sides.reduce((bits, side, i) => bits | (side === 'src' ? 1 << i : 0), 0);
+        builder.match(MATCH_SET, match.invert, [this.setId(match.set), sources]);
+        return;
+      }
+      case 'ipvs':
+        builder.match(MATCH_IPVS, false, [PROTOCOL_NUMBER[match.protocol], match.port, ...match.address.words]);
+        return;
+      case 'not-bridged':
+        return;
+      case 'encoded': {
+        const lists = match.list === null ? [] : [this.listId(match.list.name, match.list.ids)];
+        builder.match(match.op, match.invert, [...lists, ...match.operands]);
+        return;
+      }
     }
   }
+}
+
+function noSet(name: string): number {
+  throw new RangeError(`there is no ipset '${name}'`);
 }
 
 function describeRule(rules: readonly Rule[], id: number, family: Family): RuleInfo {

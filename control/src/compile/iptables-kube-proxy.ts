@@ -26,7 +26,10 @@ export interface KernelOptions {
   readonly nfacct: boolean;
 }
 
-export const DEFAULT_KERNEL: KernelOptions = { tcpBeLiberal: false, nfacct: false };
+/** What kube-proxy finds on a node whose kernel is set as the configuration says. */
+export function kernelOptions(config: DatapathConfig): KernelOptions {
+  return { tcpBeLiberal: config.kubeProxy.tcpBeLiberal, nfacct: false };
+}
 
 export interface NodeRules {
   /** Base, fixed and shared chains; a chain of the latter two may be empty. */

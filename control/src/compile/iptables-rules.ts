@@ -14,7 +14,8 @@ import { endpointAddressOrigin, endpointPortOrigin, type ServiceEndpoint } from 
 
 /** In the order in which `iptables-legacy-save` prints them on a node where kube-proxy loaded them. */
 export const TABLE_NAMES = ['filter', 'nat', 'mangle'] as const;
-export type TableName = (typeof TABLE_NAMES)[number];
+/** kube-proxy writes no rule to raw and security; real nodes have some. */
+export type TableName = (typeof TABLE_NAMES)[number] | 'raw' | 'security';
 
 /** kube-proxy's mark for packets that leave with the node's address: bit 14. */
 export const MASQUERADE_MARK = 0x4000;
@@ -37,7 +38,7 @@ export type Match =
   | { readonly kind: 'comment'; readonly text: string }
   /** `-m tcp --dport N`; null: the module alone, which kube-proxy writes before a DNAT. */
   | { readonly kind: 'port'; readonly protocol: Protocol; readonly port: number | null }
-  | { readonly kind: 'addrtype'; readonly side: 'src' | 'dst' }
+  | { readonly kind: 'addrtype'; readonly side: 'src' | 'dst'; readonly invert: boolean }
   | { readonly kind: 'conntrack'; readonly states: readonly ConntrackState[]; readonly invert: boolean }
   /** Masquerade mark set (or not). */
   | { readonly kind: 'mark'; readonly invert: boolean }
@@ -53,21 +54,48 @@ export type Match =
       readonly set: string;
       readonly bits: number;
       readonly invert: boolean;
-    };
+    }
+  /** An ipset that holds the packet's addresses and ports, one side a dimension. */
+  | {
+      readonly kind: 'set';
+      readonly set: string;
+      readonly sides: readonly ('src' | 'dst')[];
+      readonly invert: boolean;
+    }
+  /** The packet belongs to a connection of this virtual server. */
+  | { readonly kind: 'ipvs'; readonly protocol: Protocol; readonly address: Address; readonly port: number }
+  /** `! --physdev-is-in`: it came by no port of a bridge that netfilter sees. Nothing here is such a bridge. */
+  | { readonly kind: 'not-bridged' }
+  /** A match of a dump in the engine's words (ruleset/iptables-match.ts). */
+  | EncodedMatch;
+
+export interface EncodedMatch {
+  readonly kind: 'encoded';
+  /** MATCH_… of the engine's rule list. */
+  readonly op: number;
+  readonly invert: boolean;
+  readonly operands: readonly number[];
+  /** The match remembers: its list's name and how many ids it takes; the first id stands before the operands. */
+  readonly list: { readonly name: string; readonly ids: number } | null;
+}
 
 export type Target =
   | { readonly kind: 'accept' | 'drop' | 'return' | 'reject' }
-  | { readonly kind: 'jump'; readonly chain: string }
+  | { readonly kind: 'jump' | 'goto'; readonly chain: string }
+  /** A target of a dump in the engine's words: TARGET_… and its arguments. */
+  | { readonly kind: 'encoded'; readonly target: number; readonly args: readonly number[] }
   /** --set-xmark value/mask. */
   | { readonly kind: 'mark'; readonly value: number; readonly mask: number }
   | { readonly kind: 'dnat'; readonly address: Address; readonly port: number; readonly text: string }
-  | { readonly kind: 'masquerade'; readonly outbound: boolean };
+  | { readonly kind: 'masquerade'; readonly outbound: boolean; readonly randomFully: boolean };
 
 /** What a rule comes from: a field of an object, an endpoint of a slice, or an option of the datapath configuration. */
 export type Source =
   | { readonly object: KubernetesObject; readonly field: string }
   | { readonly endpoint: ServiceEndpoint }
-  | { readonly option: string };
+  | { readonly option: string }
+  /** A line of a dump. */
+  | { readonly file: string; readonly line: number };
 
 export interface Rule {
   readonly table: TableName;
@@ -81,6 +109,8 @@ export interface Rule {
   readonly target: Target | null;
   /** At least one; the first decided that the rule exists. */
   readonly sources: readonly Source[];
+  /** The line as a dump has it; null for a rule that was made. */
+  readonly text: string | null;
 }
 
 export interface Chain {
@@ -115,6 +145,7 @@ export function makeRule(
     matches,
     target,
     sources,
+    text: null,
   };
 }
 
@@ -139,11 +170,25 @@ export function hostPrefix(address: Address): Prefix {
 
 /** All fields that a rule comes from, the deciding one first. Positions in files are looked up here, not before. */
 export function ruleOrigins(rule: Rule): Origin[] {
+  return sourceOrigins(rule.sources);
+}
+
+/** The same of any other row. */
+export function sourceOrigins(sources: readonly Source[]): Origin[] {
   const origins: Origin[] = [];
-  for (const source of rule.sources) {
+  for (const source of sources) {
     if ('object' in source) origins.push(originOf(source.object, source.field));
     else if ('endpoint' in source) {
       origins.push(endpointAddressOrigin(source.endpoint), endpointPortOrigin(source.endpoint));
+    } else if ('line' in source) {
+      origins.push({
+        kind: 'Ruleset',
+        namespace: '',
+        name: 'dump',
+        field: '',
+        file: source.file,
+        line: source.line,
+      });
     } else origins.push({ kind: 'Datapath', namespace: '', name: 'configuration', field: source.option });
   }
   return origins;

@@ -11,7 +11,7 @@ import type { Cluster } from '../cluster/cluster.ts';
 import type { Family } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import { BASE_CHAINS } from './iptables-base.ts';
-import { DEFAULT_KERNEL, findNode, type KernelOptions, KubeProxyRules } from './iptables-kube-proxy.ts';
+import { findNode, type KernelOptions, KubeProxyRules, kernelOptions } from './iptables-kube-proxy.ts';
 import { type Chain, TABLE_NAMES, type TableName } from './iptables-rules.ts';
 import { ruleText } from './iptables-text.ts';
 
@@ -27,18 +27,28 @@ export function renderIptablesSave(
   config: DatapathConfig,
   nodeName: string,
   family: Family,
-  kernel: KernelOptions = DEFAULT_KERNEL,
+  kernel: KernelOptions = kernelOptions(config),
 ): string {
   const { common, services } = new KubeProxyRules(cluster, config, family, kernel).nodeRules(
     findNode(cluster, nodeName),
   );
-  const tables: Record<TableName, Map<string, Chain>> = { filter: new Map(), nat: new Map(), mangle: new Map() };
-  for (const chain of common) tables[chain.table].set(chain.name, chain);
-  for (const service of services) {
-    for (const chain of service.chains) tables[chain.table].set(chain.name, chain);
-  }
+  return chainsText([...common, ...services.flatMap((service) => service.chains)], family);
+}
+
+/** The text of chains, ending in a newline: every table that one of them is in. */
+export function chainsText(chains: readonly Chain[], family: Family): string {
+  const tables: Record<TableName, Map<string, Chain>> = {
+    raw: new Map(),
+    mangle: new Map(),
+    nat: new Map(),
+    filter: new Map(),
+    security: new Map(),
+  };
+  for (const chain of chains) tables[chain.table].set(chain.name, chain);
   const lines: string[] = [];
-  for (const table of TABLE_NAMES) renderTable(table, tables[table], family, lines);
+  for (const table of TABLE_NAMES) {
+    if (tables[table].size > 0) renderTable(table, tables[table], family, lines);
+  }
   return `${lines.join('\n')}\n`;
 }
 

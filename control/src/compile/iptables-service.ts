@@ -271,7 +271,7 @@ class ServicePortWork {
     }
     if (this.hasExternal) return;
     const why = this.refusal('spec.externalTrafficPolicy');
-    const toNode: Match = { kind: 'addrtype', side: 'dst' };
+    const toNode: Match = { kind: 'addrtype', side: 'dst', invert: false };
     this.filterExternalServices.push(
       makeRule(
         'filter',
@@ -304,7 +304,7 @@ class ServicePortWork {
     const { detector } = this.view;
     const sources = [this.field('spec.externalTrafficPolicy')];
     const say = (words: string) => comment(words.replace('%', port.key));
-    const fromNode: Match = { kind: 'addrtype', side: 'src' };
+    const fromNode: Match = { kind: 'addrtype', side: 'src', invert: false };
     const rules: Rule[] = [];
     if (!port.externalPolicyLocal) {
       // The endpoint may be on another node: the reply must come back through this one.

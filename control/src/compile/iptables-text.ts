@@ -3,8 +3,9 @@
  * then the target. Numbers, masks and quotes are those that the real tool prints after the kernel has normalised them.
  */
 
-import type { Family, Prefix, Words } from '../model/address.ts';
+import { type Address, type Family, formatWords, type Prefix, type Words } from '../model/address.ts';
 import { MASQUERADE_MARK, type Match, type Rule, type Target } from './iptables-rules.ts';
+import { PROTOCOL_NUMBER } from './service-ports.ts';
 
 const PLAIN = /^[-_0-9A-Za-z]+$/;
 const FULL_MASK: Readonly<Record<Family, string>> = {
@@ -13,8 +14,9 @@ const FULL_MASK: Readonly<Record<Family, string>> = {
 };
 const MARK = `0x${MASQUERADE_MARK.toString(16)}`;
 
-/** The `-A` line of a rule. */
+/** The `-A` line of a rule; of a dump's rule the line that the dump has. */
 export function ruleText(rule: Rule, family: Family): string {
+  if (rule.text !== null) return rule.text;
   let text = `-A ${rule.chain}`;
   if (rule.source !== null) text += addressText('-s', rule.source.prefix, rule.source.invert);
   if (rule.destination !== null) text += addressText('-d', rule.destination.prefix, rule.destination.invert);
@@ -39,6 +41,12 @@ function embeddedText(words: Words): string | null {
   return `::${w >>> 24}.${(w >>> 16) & 255}.${(w >>> 8) & 255}.${w & 255}`;
 }
 
+/** An address as the tools print it, which leave it to the C library. */
+export function libraryText(address: Pick<Address, 'family' | 'words'>): string {
+  const { family, words } = address;
+  return (family === 6 ? embeddedText(words) : null) ?? formatWords(family, words);
+}
+
 function matchText(match: Match, family: Family): string {
   switch (match.kind) {
     case 'comment':
@@ -48,7 +56,7 @@ function matchText(match: Match, family: Family): string {
       return match.port === null ? module : `${module} --dport ${match.port}`;
     }
     case 'addrtype':
-      return ` -m addrtype --${match.side}-type LOCAL`;
+      return ` -m addrtype${match.invert ? ' !' : ''} --${match.side}-type LOCAL`;
     case 'conntrack':
       return ` -m conntrack${match.invert ? ' !' : ''} --ctstate ${match.states.join(',')}`;
     case 'mark':
@@ -64,6 +72,16 @@ function matchText(match: Match, family: Family): string {
       return ` -m nfacct --nfacct-name  ${match.counter}`;
     case 'owner':
       return ` -m set${match.invert ? ' !' : ''} --match-set ${match.set} ${match.side}`;
+    case 'set':
+      return ` -m set${match.invert ? ' !' : ''} --match-set ${match.set} ${match.sides.join(',')}`;
+    case 'ipvs': {
+      const { address, port } = match;
+      return ` -m ipvs --vproto ${PROTOCOL_NUMBER[match.protocol]} --vaddr ${libraryText(address)} --vport ${port}`;
+    }
+    case 'not-bridged':
+      return ' -m physdev ! --physdev-is-in';
+    case 'encoded':
+      throw new Error('a rule of a dump has its own text');
   }
 }
 
@@ -79,6 +97,10 @@ function targetText(target: Target, family: Family): string {
       return ` -j REJECT --reject-with ${family === 4 ? 'icmp' : 'icmp6'}-port-unreachable`;
     case 'jump':
       return ` -j ${target.chain}`;
+    case 'goto':
+      return ` -g ${target.chain}`;
+    case 'encoded':
+      throw new Error('a rule of a dump has its own text');
     case 'mark':
       return ` -j MARK --set-xmark 0x${target.value.toString(16)}/0x${target.mask.toString(16)}`;
     case 'dnat': {
@@ -86,7 +108,7 @@ function targetText(target: Target, family: Family): string {
       return ` -j DNAT --to-destination ${embedded === null ? target.text : `[${embedded}]:${target.port}`}`;
     }
     case 'masquerade':
-      return ' -j MASQUERADE --random-fully';
+      return ` -j MASQUERADE${target.randomFully ? ' --random-fully' : ''}`;
   }
 }
 

@@ -11,8 +11,9 @@ import type { DatapathConfig } from '../model/datapath.ts';
 import type { Origin } from '../model/origin.ts';
 import { outboundMasquerade } from './iptables-base.ts';
 import { RuleEncoder } from './iptables-encode.ts';
-import { DEFAULT_KERNEL, findNode, type KernelOptions, KubeProxyRules } from './iptables-kube-proxy.ts';
+import { findNode, type KernelOptions, KubeProxyRules, kernelOptions } from './iptables-kube-proxy.ts';
 import type { Chain, Rule, TableName } from './iptables-rules.ts';
+import { type NodeRuleset, rulesetOf } from './node-ruleset.ts';
 
 /** What is known of an encoded rule. */
 export interface RuleInfo {
@@ -47,6 +48,7 @@ export interface CompiledRules {
 /**
  * Compiles the rules of one family for some nodes.
  * @param nodeNames nodes to compile; the others' rows of the directory are -1. A row is a node's position in `cluster.nodes`
+ * @param ruleset the node whose rules were read from dumps; with `setId`, numbers of the ipsets that they ask
  * @throws RangeError for a node that the cluster does not have
  */
 export function compileIptables(
@@ -54,15 +56,23 @@ export function compileIptables(
   config: DatapathConfig,
   family: Family,
   nodeNames: readonly string[],
-  kernel: KernelOptions = DEFAULT_KERNEL,
+  kernel: KernelOptions = kernelOptions(config),
+  ruleset: NodeRuleset | null = null,
+  setId?: (name: string) => number,
 ): CompiledRules {
-  const encoder = new RuleEncoder(family);
+  const encoder = new RuleEncoder(family, setId);
   const source = new KubeProxyRules(cluster, config, family, kernel);
   const outbound = config.pods.masqueradeOutbound ? outboundMasquerade() : null;
   // Nodes that share a chain share its extension too.
   const extended = new Map<Chain, Chain>();
   for (const name of nodeNames) {
     const node = findNode(cluster, name);
+    const own = rulesetOf(ruleset, cluster.nodes.indexOf(node));
+    if (own !== null) {
+      const { chains, dropping } = own.iptables[family] ?? { chains: [], dropping: [] };
+      encoder.addNode(own.node, chains, [], dropping);
+      continue;
+    }
     const { common, services } = source.nodeRules(node);
     const chains = outbound === null ? common : withOutbound(common, outbound, extended);
     encoder.addNode(cluster.nodes.indexOf(node), chains, services);
@@ -70,7 +80,8 @@ export function compileIptables(
   return encoder.finish(cluster.nodes.length);
 }
 
-function withOutbound(
+/** The chains of a node with the CNI's rules behind kube-proxy's; `extended` keeps what nodes share. */
+export function withOutbound(
   common: readonly Chain[],
   outbound: { jump: Rule; chain: Chain },
   extended: Map<Chain, Chain>,

@@ -7,6 +7,7 @@
  */
 
 import type { Topology } from '@flatpath/engine/programs/datapath';
+import type { Interfaces } from '@flatpath/engine/programs/interface';
 import {
   OWNER_CLUSTER,
   OWNER_NODE,
@@ -42,8 +43,15 @@ export interface ClusterTopology {
   readonly nodeByAddress: ReadonlyMap<string, number>;
 }
 
-/** @param clusterCidr the prefixes that hold the pods, from `resolveClusterCidr` */
-export function compileTopology(cluster: Cluster, clusterCidr: readonly Prefix[]): ClusterTopology {
+/**
+ * @param clusterCidr the prefixes that hold the pods, from `resolveClusterCidr`
+ * @param interfaces of the node whose rules come from a dump
+ */
+export function compileTopology(
+  cluster: Cluster,
+  clusterCidr: readonly Prefix[],
+  interfaces: Interfaces | null = null,
+): ClusterTopology {
   const nodeIndex = new Map(cluster.nodes.map((node, index) => [node.metadata.name, index]));
   const endpoints: Endpoint[] = [];
   for (const pod of cluster.pods) {
@@ -100,6 +108,7 @@ export function compileTopology(cluster: Cluster, clusterCidr: readonly Prefix[]
     endpointAddress6,
     nodeAddress4,
     nodeAddress6,
+    interfaces,
   };
   return { tables, endpoints, nodes: cluster.nodes, nodeIndex, endpointByAddress, nodeByAddress };
 }

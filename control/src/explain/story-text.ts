@@ -34,7 +34,7 @@ function describeEntry(hop: Hop): string {
     case 'socket':
       return `the socket of ${hop.pod === null ? 'the client' : `pod ${hop.pod}`} connects, no packet exists yet`;
     default:
-      return 'enters by the uplink';
+      return hop.interface === null ? 'enters by the uplink' : `enters by interface ${hop.interface}`;
   }
 }
 
@@ -42,8 +42,12 @@ function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
   switch (step.step) {
     case 'hook':
       return [`  ${palette.bold(`${step.table} ${step.hook}`)}`];
+    case 'base-chain': {
+      const { table, chain, type, priority } = step;
+      return [`  ${palette.bold(`${step.hook} ${chain}`)} ${palette.dim(`(${table}, ${type} ${priority})`)}`];
+    }
     case 'rule':
-      return [`    ${step.rule}`, ...from(step.origin, palette)];
+      return [`    ${shorten(step.rule)}`, ...from(step.origin, palette)];
     case 'policy':
       return step.policy === 'ACCEPT' ? [] : [`    end of ${step.hook}: policy ${palette.bad(step.policy)}`];
     case 'conntrack':
@@ -51,14 +55,22 @@ function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
     case 'choice':
       // What was chosen follows: the backend, or the rule.
       if (step.chooser === 'selection') return [`    takes backend ${step.taken + 1} of ${step.options}`];
+      if (step.chooser === 'scheduler')
+        return [`    the scheduler takes real server ${step.taken + 1} of ${step.options}`];
       if (step.taken === 0) return ['    statistic takes the next rule on this path'];
       return [`    statistic passes by ${step.by}`, ...from(step.origin, palette)];
-    case 'map':
-      return [`  ${step.map}: ${step.entry ?? palette.dim('no entry')}`, ...from(step.origin, palette)];
+    case 'map': {
+      // A lookup of a rule stands among the rules of its chain.
+      const inside = hop.steps.some((other) => other.step === 'base-chain') ? '  ' : '';
+      const entry = step.entry === null ? palette.dim('no entry') : shorten(step.entry);
+      return [`  ${inside}${step.map}: ${entry}`, ...from(step.origin, palette)];
+    }
     case 'nat':
       return [`  ${step.kind} NAT: ${describeTuple(step.before)}`, `    becomes ${describeTuple(step.after)}`];
     case 'route':
       return [`  route: ${describeRoute(step.to, step.name)}`];
+    case 'interface':
+      return [`  leaves by interface ${step.name}`];
     case 'verdict': {
       const reason = step.reason === 'none' ? '' : ` by ${hop.node}: ${step.reason}, ${step.sentence}`;
       const paint = step.verdict === 'delivered' || step.verdict === 'forwarded' ? palette.good : palette.bad;
@@ -67,10 +79,17 @@ function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
   }
 }
 
+/** A rule as a line of a story: of many elements in braces the first and the last. */
+function shorten(rule: string): string {
+  return rule.replace(/\{ ([^,{}]+),[^{}]*, ([^,{}]+) \}/, '{ $1, … $2 }');
+}
+
 /** To whom a hop's packet was delivered: where its last route led. */
 function describeReceiver(hop: Hop): string {
   const route = hop.steps.findLast((step) => step.step === 'route');
-  return route?.step === 'route' && route.to === 'pod' ? ` to pod ${route.name}` : ` to ${hop.node} itself`;
+  return route?.step === 'route' && (route.to === 'pod' || route.to === 'loopback')
+    ? ` to pod ${route.name}`
+    : ` to ${hop.node} itself`;
 }
 
 function describeRoute(to: string, name: string): string {
@@ -79,10 +98,12 @@ function describeRoute(to: string, name: string): string {
       return `to pod ${name} on this node`;
     case 'node':
       return `to node ${name}`;
+    case 'loopback':
+      return 'to the pod itself, by its own loopback';
     case 'host':
       return 'to this node itself';
     case 'uplink':
-      return 'out of the cluster by the uplink';
+      return name === '' ? 'out of the cluster by the uplink' : `by interface ${name}`;
     default:
       return 'nowhere';
   }

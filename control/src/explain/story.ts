@@ -5,6 +5,7 @@
  * into the object and field they were compiled from. Nothing is computed a second time from the objects.
  */
 
+import { ELEMENT_ADDED } from '@flatpath/engine/programs/nftables-image';
 import {
   CT_STATE_ESTABLISHED,
   CT_STATE_INVALID,
@@ -12,10 +13,12 @@ import {
   CT_STATE_RELATED,
   CT_STATE_REPLY,
   CT_STATE_UNTRACKED,
+  EVENT_BASE_CHAIN,
   EVENT_CHOICE,
   EVENT_CONNTRACK,
   EVENT_ENTER,
   EVENT_HOOK,
+  EVENT_INTERFACE,
   EVENT_MAP,
   EVENT_NAT,
   EVENT_POLICY,
@@ -24,13 +27,15 @@ import {
   EVENT_TUPLE,
   EVENT_VERDICT,
 } from '@flatpath/engine/programs/record';
-import { ROUTE_HOST, ROUTE_NODE, ROUTE_OUT, ROUTE_POD } from '@flatpath/engine/programs/route';
+import { ROUTE_HOST, ROUTE_LOOPBACK, ROUTE_NODE, ROUTE_OUT, ROUTE_POD } from '@flatpath/engine/programs/route';
 import { NAT_DESTINATION, NAT_OUTBOUND, NAT_REVERSE, VERDICT_NAMES } from '@flatpath/engine/programs/verdict';
+import { NFT_DROP } from '@flatpath/engine/tables/nft-rules';
 import { TARGET_DROP } from '@flatpath/engine/tables/rule-list';
 import { formatAddress } from '@flatpath/engine/wire/address';
 import { ENTRY_ANSWER, ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK } from '@flatpath/engine/wire/burst';
 import { findReason, reasonName } from '@flatpath/engine/wire/reason';
 import type { Image } from '../compile/image.ts';
+import type { CompiledNft } from '../compile/nftables.ts';
 import type { Origin } from '../model/origin.ts';
 
 /** The tuple that a packet carries. */
@@ -45,6 +50,15 @@ export interface Tuple {
 
 export type Step =
   | { readonly step: 'hook'; readonly hook: string; readonly table: string }
+  /** A base chain of nftables is entered; `table` is family and name. */
+  | {
+      readonly step: 'base-chain';
+      readonly hook: string;
+      readonly table: string;
+      readonly chain: string;
+      readonly type: string;
+      readonly priority: number;
+    }
   | {
       readonly step: 'rule';
       readonly table: string;
@@ -56,8 +70,11 @@ export type Step =
   | { readonly step: 'conntrack'; readonly state: string; readonly direction: string }
   | {
       readonly step: 'choice';
-      /** `statistic`: whether one rule matches (option 0) or is passed by; `selection`: one of a map's backends. */
-      readonly chooser: 'statistic' | 'selection';
+      /**
+       * `statistic`: whether one rule matches (option 0) or is passed by; `selection`: one of a map's backends, or the
+       * number that a rule of nftables draws; `scheduler`: one of a virtual server's real servers.
+       */
+      readonly chooser: 'statistic' | 'selection' | 'scheduler';
       readonly by: string;
       readonly options: number;
       readonly taken: number;
@@ -65,13 +82,18 @@ export type Step =
     }
   | { readonly step: 'map'; readonly map: string; readonly entry: string | null; readonly origin: Origin | null }
   | { readonly step: 'nat'; readonly kind: string; readonly before: Tuple; readonly after: Tuple }
+  /** `name`: the pod, the node, or the interface of a node whose rules came from a dump. */
   | { readonly step: 'route'; readonly to: string; readonly name: string }
+  /** The interface that a frame leaves by, of a node whose rules came from a dump. */
+  | { readonly step: 'interface'; readonly name: string }
   | { readonly step: 'verdict'; readonly verdict: string; readonly reason: string; readonly sentence: string };
 
 export interface Hop {
   readonly node: string;
   /** 'pod', 'host', 'uplink', 'answer', or 'socket' for socket-level balancing before the packet exists. */
   readonly entry: string;
+  /** The interface that it comes in by, of a node whose rules came from a dump. */
+  readonly interface: string | null;
   /** The pod at the interface, where there is one. */
   readonly pod: string | null;
   readonly tuple: Tuple | null;
@@ -85,7 +107,7 @@ export interface Story {
 }
 
 const HOOK_NAMES = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
-const TABLE_NAMES = ['raw', 'mangle', 'nat', 'filter'];
+const TABLE_NAMES = ['raw', 'mangle', 'nat', 'filter', 'security'];
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6', 132: 'SCTP' };
 
 const CT_NAMES: Readonly<Record<number, string>> = {
@@ -129,6 +151,7 @@ export function tellStory(image: Image, events: Int32Array, connector: Connector
 interface OpenHop {
   node: string;
   entry: string;
+  interface: string | null;
   pod: string | null;
   tuple: Tuple | null;
   steps: Step[];
@@ -155,6 +178,7 @@ class EventReader {
         this.hops.push({
           node: this.nodeName(a),
           entry: ENTRY_NAMES[b] ?? 'host',
+          interface: null,
           pod: b === ENTRY_POD ? this.podName(c) : null,
           tuple: null,
           steps: [],
@@ -166,6 +190,12 @@ class EventReader {
       case EVENT_HOOK:
         this.push({ step: 'hook', hook: HOOK_NAMES[a] ?? '', table: TABLE_NAMES[b] ?? '' });
         break;
+      case EVENT_BASE_CHAIN: {
+        const { table, name, base } = this.nft()!.chain(a);
+        const { type, priority } = base ?? { type: '', priority: 0 };
+        this.push({ step: 'base-chain', hook: HOOK_NAMES[b] ?? '', table, chain: name, type, priority });
+        break;
+      }
       case EVENT_RULE: {
         const info = this.rule(a);
         this.push({ step: 'rule', table: info.table, chain: info.chain, rule: info.text, origin: info.origin });
@@ -175,8 +205,8 @@ class EventReader {
         this.push({
           step: 'policy',
           hook: HOOK_NAMES[a] ?? '',
-          table: TABLE_NAMES[b] ?? '',
-          policy: c === TARGET_DROP ? 'DROP' : 'ACCEPT',
+          table: this.nft()?.chain(b).name ?? TABLE_NAMES[b] ?? '',
+          policy: c === (this.nft() === null ? TARGET_DROP : NFT_DROP) ? 'DROP' : 'ACCEPT',
         });
         break;
       case EVENT_CONNTRACK:
@@ -198,6 +228,9 @@ class EventReader {
       case EVENT_ROUTE:
         this.push(this.route(a, b));
         break;
+      case EVENT_INTERFACE:
+        this.readInterface(a === 0, b);
+        break;
       case EVENT_VERDICT: {
         const reason = b === 0 ? '' : (findReason(b)?.sentence ?? '');
         this.push({ step: 'verdict', verdict: VERDICT_NAMES[a] ?? 'none', reason: reasonName(b), sentence: reason });
@@ -211,11 +244,22 @@ class EventReader {
     this.hops[this.hops.length - 1]!.steps.push(step);
   }
 
+  private readInterface(isIncoming: boolean, number: number): void {
+    const name = this.image.model.ruleset?.interfaceNames[number];
+    const hop = this.hops[this.hops.length - 1];
+    if (name === undefined || hop === undefined) return;
+    const last = hop.steps.at(-1);
+    if (isIncoming) hop.interface ??= name;
+    else if (last?.step === 'route' && last.to === 'uplink') hop.steps[hop.steps.length - 1] = { ...last, name };
+    else this.push({ step: 'interface', name });
+  }
+
   private socketHop(): OpenHop {
     const { connector, tuple } = this;
     return {
       node: connector === null ? '' : this.nodeName(connector.node),
       entry: 'socket',
+      interface: null,
       pod: connector === null ? null : this.podName(connector.endpoint),
       tuple,
       steps: [],
@@ -242,23 +286,41 @@ class EventReader {
     this.tuple = tuple;
   }
 
+  /** What is known of the rules that the present tuple meets; null in the other modes. */
+  private nft(): CompiledNft | null {
+    const { nft } = this.image;
+    if (nft === null) return null;
+    return this.tuple?.family === 6 ? nft.family6 : nft.family4;
+  }
+
   private rule(id: number): { table: string; chain: string; text: string; origin: Origin | null } {
+    const nft = this.nft();
+    if (nft !== null) return nft.rule(id);
     const rules = this.tuple?.family === 6 ? this.image.rules6 : this.image.rules4;
     return rules?.rule(id) ?? { table: '', chain: '', text: `rule ${id}`, origin: null };
   }
 
   /** What made a choice: a rule where the mode has rules, a map's row elsewhere. */
-  private chooser(id: number): { chooser: 'statistic' | 'selection'; by: string; origin: Origin | null } {
+  private chooser(id: number): { chooser: 'statistic' | 'selection' | 'scheduler'; by: string; origin: Origin | null } {
+    // A virtual server chooses behind its lookup; rules of a dump beside it may draw too.
+    const behindMap = this.hops[this.hops.length - 1]?.steps.at(-1)?.step === 'map';
+    if (this.image.servers !== null && (behindMap || this.image.model.ruleset === null)) {
+      const server = this.image.servers.describeServer(id);
+      return { chooser: 'scheduler', by: server.text, origin: server.origin };
+    }
     if (this.image.maps !== null) {
       const service = this.image.maps.describeChooser(id);
       return { chooser: 'selection', by: service.text, origin: service.origin };
     }
     const info = this.rule(id);
-    return { chooser: 'statistic', by: info.text, origin: info.origin };
+    const chooser = this.image.nft === null && info.text.includes('-m statistic') ? 'statistic' : 'selection';
+    return { chooser, by: info.text, origin: info.origin };
   }
 
   private mapEntry(map: number, row: number): { map: string; entry: string | null; origin: Origin | null } {
-    const maps = this.image.maps;
+    const nft = this.nft();
+    if (nft !== null) return nftElement(nft, map, row);
+    const maps = this.image.servers ?? this.image.maps ?? this.image.sets;
     if (maps === null) return { map: `map ${map}`, entry: null, origin: null };
     if (row < 0) return { map: maps.mapName(map), entry: null, origin: null };
     const entry = maps.describeRow(map, row);
@@ -271,6 +333,8 @@ class EventReader {
         return { step: 'route', to: 'pod', name: this.podName(index) ?? '' };
       case ROUTE_NODE:
         return { step: 'route', to: 'node', name: this.nodeName(index) };
+      case ROUTE_LOOPBACK:
+        return { step: 'route', to: 'loopback', name: this.podName(index) ?? '' };
       case ROUTE_HOST:
         return { step: 'route', to: 'host', name: '' };
       case ROUTE_OUT:
@@ -288,6 +352,18 @@ class EventReader {
     const pod = this.image.model.topology.endpoints[endpoint]?.pod;
     return pod === undefined ? null : `${pod.metadata.namespace}/${pod.metadata.name}`;
   }
+}
+
+function nftElement(
+  nft: CompiledNft,
+  set: number,
+  id: number,
+): { map: string; entry: string | null; origin: Origin | null } {
+  const map = nft.setName(set);
+  if (id === ELEMENT_ADDED) return { map, entry: 'the packet is in it: another one has added it', origin: null };
+  if (id < 0) return { map, entry: null, origin: null };
+  const { text, origin } = nft.element(id);
+  return { map, entry: text, origin };
 }
 
 function natName(flag: number): string {

@@ -2,13 +2,12 @@
  * Checks a datapath configuration as a user wrote it: shape by the schema, then prefixes, addresses and sizes.
  */
 
+import { SCHEDULER_NAMES } from '@flatpath/engine/tables/ipvs-services';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { parsePrefix } from './address.ts';
 import { type DatapathInput, DatapathSchema, isPrimaryOnly } from './datapath.ts';
 import { summarizeErrors } from './schema-errors.ts';
 
-/** Schedulers of the kernel that kube-proxy may be told to use (FACTS §1.3). */
-const IPVS_SCHEDULERS = ['rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh', 'fo', 'ovf'];
 /** Sizes that Cilium allows (FACTS §1.6); 0 leaves the choice to the number of backends. */
 const MAGLEV_SIZES = [0, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
 
@@ -39,8 +38,8 @@ export function checkDatapathValues(input: DatapathInput, at: string): string[] 
     problems.push(`${field('kubeProxy.nodePortAddresses')}: 'primary' stands alone`);
   } else if (!isPrimaryOnly(nodePortAddresses)) prefixes('kubeProxy.nodePortAddresses', nodePortAddresses);
   const scheduler = input.kubeProxy?.ipvsScheduler;
-  if (scheduler !== undefined && !IPVS_SCHEDULERS.includes(scheduler)) {
-    problems.push(`${field('kubeProxy.ipvsScheduler')}: '${scheduler}' is not one of ${IPVS_SCHEDULERS.join(', ')}`);
+  if (scheduler !== undefined && !SCHEDULER_NAMES.some((name) => name === scheduler)) {
+    problems.push(`${field('kubeProxy.ipvsScheduler')}: '${scheduler}' is not one of ${SCHEDULER_NAMES.join(', ')}`);
   }
   const size = input.ebpf?.maglevTableSize;
   if (size !== undefined && !MAGLEV_SIZES.includes(size)) {

@@ -8,7 +8,7 @@ export const MODES = ['iptables', 'nftables', 'ipvs', 'ebpf'] as const;
 export type Mode = (typeof MODES)[number];
 
 /** The modes that this build runs. */
-export const BUILT_MODES: readonly Mode[] = ['iptables', 'ebpf'];
+export const BUILT_MODES: readonly Mode[] = ['iptables', 'nftables', 'ipvs', 'ebpf'];
 
 const closed = { additionalProperties: false } as const;
 const texts = () => Type.Array(Type.String());
@@ -26,6 +26,7 @@ export const KubeProxySchema = Type.Object(
     bridgeInterface: Type.Optional(Type.String({ minLength: 1, maxLength: 15 })),
     interfaceNamePrefix: Type.Optional(Type.String({ minLength: 1, maxLength: 15 })),
     masqueradeAll: Type.Optional(Type.Boolean()),
+    tcpBeLiberal: Type.Optional(Type.Boolean()),
     nodePortAddresses: Type.Optional(texts()),
     localhostNodePorts: Type.Optional(Type.Boolean()),
     ipvsScheduler: Type.Optional(Type.String()),
@@ -80,7 +81,9 @@ export interface DatapathConfig {
     bridgeInterface: string;
     interfaceNamePrefix: string;
     masqueradeAll: boolean;
-    /** Empty: the mode's own default (iptables: every local address). */
+    /** `conntrack.tcpBeLiberal` of kube-proxy: conntrack calls no segment INVALID for being outside its window. */
+    tcpBeLiberal: boolean;
+    /** Empty: the mode's own default (iptables: every local address; nftables: the first of each family). */
     nodePortAddresses: string[];
     localhostNodePorts: boolean;
     ipvsScheduler: string;
@@ -116,6 +119,7 @@ export function resolveDatapath(input: DatapathInput = {}, below: DatapathInput 
       bridgeInterface: kubeProxy.bridgeInterface ?? 'cni0',
       interfaceNamePrefix: kubeProxy.interfaceNamePrefix ?? 'veth',
       masqueradeAll: kubeProxy.masqueradeAll ?? false,
+      tcpBeLiberal: kubeProxy.tcpBeLiberal ?? false,
       nodePortAddresses: kubeProxy.nodePortAddresses ?? [],
       localhostNodePorts: kubeProxy.localhostNodePorts ?? true,
       ipvsScheduler: kubeProxy.ipvsScheduler ?? 'rr',
