@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { KIND_NAMES, KINDS } from '../../control/src/cluster/kinds.ts';
+import { BUILT_MODES } from '../../control/src/model/datapath.ts';
 import { startSmall } from './support.ts';
 
 describe('metrics', () => {
@@ -70,7 +71,7 @@ describe('trace', () => {
     expect(code).toBe(200);
     expect(json).toMatchObject({ version: 1, from: request.from, to: request.to });
     const traces = Object.values(json['traces']!);
-    expect(traces.map(({ mode }) => String(mode))).toEqual(['iptables', 'ebpf']);
+    expect(traces.map(({ mode }) => String(mode))).toEqual([...BUILT_MODES]);
     for (const trace of traces) {
       expect(trace).toMatchObject({ verdict: 'delivered', backends: ['10.244.1.20:8080', '10.244.2.20:8080'] });
       expect(Object.values(trace['branches']!)).toHaveLength(2);

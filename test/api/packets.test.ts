@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { BUILT_MODES } from '../../control/src/model/datapath.ts';
 import { buildFrame, type L4Fields } from '../../engine/src/wire/build.ts';
 import { describeFrame } from '../../engine/src/wire/describe.ts';
 import { pcapWriter } from '../../engine/src/wire/pcap.ts';
@@ -9,7 +10,6 @@ import { type Json, service, startSmall, type TestServer } from './support.ts';
 const PACKETS = '/flatpath/v1/packets';
 const CLIENT = [0x0af4010a, 0, 0, 0] as const;
 const VIP = [0x0a600050, 0, 0, 0] as const;
-const MODES = ['iptables', 'ebpf'] as const;
 
 function tcp(src: typeof CLIENT, dst: typeof VIP, sport: number, dport: number, flags: number): Uint8Array {
   const l4: L4Fields = { protocol: 'tcp', sport, dport, flags, seq: 7, ackSeq: 8 };
@@ -26,7 +26,7 @@ async function inject({ ask }: TestServer, mode: string, packets: object[]): Pro
   return Object.values(json['packets']!);
 }
 
-describe.each(MODES)('injected packets, %s', (mode) => {
+describe.each(BUILT_MODES)('injected packets, %s', (mode) => {
   it('go to a backend, and its answer is recognised and translated back', async () => {
     const server = await startSmall();
     const [out] = await inject(server, mode, [
@@ -185,7 +185,7 @@ describe('descriptions of packets', () => {
     }
     expect((await server.ask('POST', PACKETS, { packets: [] })).code).toBe(422);
     const { json } = await server.ask('GET', '/flatpath/v1/stats');
-    expect(Object.values(json['modes']!).map(({ packets }) => packets)).toEqual([0, 0]);
+    expect(Object.values(json['modes']!).map(({ packets }) => packets)).toEqual(BUILT_MODES.map(() => 0));
   });
 
   it('tell their story when asked', async () => {
@@ -215,7 +215,7 @@ describe('captures', () => {
     expect((await server.send('POST', `${PACKETS}?node=gamma`, type, whole)).code).toBe(422);
     expect((await server.send('POST', `${PACKETS}?results=x`, type, whole)).code).toBe(400);
     const { json } = await server.ask('GET', '/flatpath/v1/stats');
-    expect(Object.values(json['modes']!).map(({ packets }) => packets)).toEqual([0, 0]);
+    expect(Object.values(json['modes']!).map(({ packets }) => packets)).toEqual(BUILT_MODES.map(() => 0));
     expect((await server.send('POST', PACKETS, type, whole)).code).toBe(200);
   });
 });

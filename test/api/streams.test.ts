@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { BUILT_MODES } from '../../control/src/model/datapath.ts';
 import { type Json, pod, service, smallCluster, startSmall, type TestServer } from './support.ts';
 
 const STREAMS = '/flatpath/v1/streams';
@@ -27,7 +28,7 @@ function endedPackets(stream: Json): number {
   return Object.values(stream['outcomes']!).reduce((sum, { packets }) => sum + Number(packets), 0);
 }
 
-describe.each(['iptables', 'ebpf'])('streams, %s', (mode) => {
+describe.each(BUILT_MODES)('streams, %s', (mode) => {
   it('run to their end, count every packet, and are the same again', async () => {
     const server = await startSmall();
     const body = { mode, packets: 20_000, seed: 5, streams: [WEB] };

@@ -58,7 +58,7 @@ describe.skipIf(!built)('flatpath up', () => {
     for (const [args, sentence] of [
       [['--host', '0.0.0.0'], '--token'],
       [['--port', '70000'], 'a port is a number'],
-      [['--mode', 'ipvs'], 'this build runs'],
+      [['--mode', 'bpf'], 'not one of iptables, nftables, ipvs, ebpf'],
       [['-f', '/nowhere'], 'does not exist'],
     ] as const) {
       const { code, out, err } = await run(args);

@@ -2,6 +2,7 @@
 
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BUILT_MODES } from '../../control/src/model/datapath.ts';
 import { flatpath, makeFolder, SHOP } from './command.ts';
 
 const COMMANDS = ['up', 'run', 'trace', 'test', 'render', 'replay'];
@@ -66,7 +67,7 @@ describe('flatpath', () => {
   it.each(COMMANDS)('%s --help ends with an example', (command) => {
     const { status, stdout } = flatpath([command, '--help']);
     expect(status).toBe(0);
-    expect(stdout).toMatch(new RegExp(`Example:\\n {2}flatpath ${command} `));
+    expect(stdout).toMatch(new RegExp(`Examples?:\\n {2}flatpath ${command} `));
   });
 
   it('lists its commands', () => {
@@ -78,7 +79,6 @@ describe('flatpath', () => {
   it.each([
     [['trace']],
     [['trace', '-f', 'shop.yaml', '--from', 'pod/client', '--to', 'svc/web:80', '--mode', 'tables']],
-    [['trace', '-f', 'shop.yaml', '--from', 'pod/client', '--to', 'svc/web:80', '--mode', 'ipvs']],
     [['trace', '-f', 'nowhere.yaml', '--from', 'pod/client', '--to', 'svc/web:80']],
     [['trace', '-f', 'shop.yaml', '--datapath', 'nowhere.yaml', '--from', 'pod/client', '--to', 'svc/web:80']],
     [['render', '-f', 'shop.yaml', '--as', 'ebpf', '--node', 'node-9']],
@@ -146,10 +146,10 @@ describe('flatpath trace', () => {
 
   it('puts the modes side by side', () => {
     const { stdout } = trace('--from', 'pod/client', '--to', 'svc/web:80', '--mode', 'all');
-    expect(stdout).toMatch(/mode iptables +│ mode ebpf/);
+    expect(stdout).toMatch(/mode iptables +│ mode nftables\n[\s\S]*mode ipvs +│ mode ebpf\n/);
   });
 
-  it.each(['iptables', 'ebpf'])('is complete as JSON: %s', (mode) => {
+  it.each(BUILT_MODES)('is complete as JSON: %s', (mode) => {
     const { status, stdout } = trace(
       '--from',
       '203.0.113.9',
@@ -232,7 +232,7 @@ kind: Scenario
 metadata: {name: small}
 spec:
   manifests: [shop.yaml]
-  datapath: {modes: [iptables, ebpf]}
+  datapath: {modes: [iptables, nftables, ipvs, ebpf]}
   seed: 7
   packets: 20000
   streams:
@@ -253,7 +253,7 @@ describe('flatpath run', () => {
   const stable = (runs: readonly Run[]): object[] =>
     runs.map(({ mode, packets, digest, outcomes, broken }) => ({ mode, packets, digest, outcomes, broken }));
 
-  it('delivers what trace delivers: a process on loopback reaches a nodePort in both modes', () => {
+  it('delivers what trace delivers: a process on loopback reaches the port of a nodePort in every mode', () => {
     const loopback = SCENARIO.replace(/ {2}streams:\n[\s\S]*/, '').replace('packets: 20000', 'packets: 500');
     const streams = `  streams:\n    - {from: 127.0.0.1, node: node-1, to: '127.0.0.1:30080', flows: 20, newFlows: 0.2}\n`;
     const { status, stdout, stderr } = flatpath(['run', '-', '--json'], { cwd: folder, input: loopback + streams });
@@ -265,7 +265,7 @@ describe('flatpath run', () => {
 
   it('gives the same answer with one worker or many, and loses no packet', () => {
     const first = run(1);
-    expect(first.map(({ mode }) => mode)).toEqual(['iptables', 'ebpf']);
+    expect(first.map(({ mode }) => mode)).toEqual([...BUILT_MODES]);
     for (const { packets, outcomes, broken } of first) {
       expect(outcomes.reduce((sum, outcome) => sum + outcome.packets, 0)).toBe(packets);
       expect(outcomes.length).toBeGreaterThan(1);

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BUILT_MODES } from '../../control/src/model/datapath.ts';
 import { type AddressWords, buildFrame, type L4Fields } from '../../engine/src/wire/build.ts';
 import { readCapture } from '../../engine/src/wire/capture.ts';
 import { pcapWriter } from '../../engine/src/wire/pcap.ts';
@@ -58,7 +59,7 @@ const FLOW = [
   tcp('10.244.1.5', 41_001, '10.96.0.11', 80, SYN),
 ];
 
-describe.each(['iptables', 'ebpf'])('flatpath replay in %s', (mode) => {
+describe.each(BUILT_MODES)('flatpath replay in %s', (mode) => {
   it('translates requests and translates replies back', () => {
     writeCapture('in.pcap', FLOW);
     const { status, stdout, stderr } = flatpath(

@@ -621,7 +621,7 @@ describe('defaults from ConfigMaps', () => {
   it('are read from kube-proxy', () => {
     const { cluster } = loadObjects([
       kubeProxy(
-        'mode: ipvs\nclusterCIDR: 10.42.0.0/16,fd00:42::/56\nnodePortAddresses: [192.0.2.0/24]\niptables: {masqueradeAll: true, localhostNodePorts: false}\n' +
+        'mode: ipvs\nclusterCIDR: 10.42.0.0/16,fd00:42::/56\nnodePortAddresses: [192.0.2.0/24]\niptables: {masqueradeAll: true, localhostNodePorts: false}\nconntrack: {tcpBeLiberal: true}\n' +
           'ipvs: {scheduler: lc}\ndetectLocalMode: NodeCIDR\ndetectLocal: {bridgeInterface: cni0, interfaceNamePrefix: ""}\n',
       ),
       pod('a', {}, { nodeName: 'n' }),
@@ -632,6 +632,7 @@ describe('defaults from ConfigMaps', () => {
         clusterCIDR: ['10.42.0.0/16', 'fd00:42::/56'],
         nodePortAddresses: ['192.0.2.0/24'],
         masqueradeAll: true,
+        tcpBeLiberal: true,
         localhostNodePorts: false,
         ipvsScheduler: 'lc',
         detectLocalMode: 'NodeCIDR',

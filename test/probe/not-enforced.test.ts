@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { loadCluster } from '../../control/src/cluster/load.ts';
 import { modelCluster } from '../../control/src/compile/image.ts';
-import { type DatapathInput, type Mode, resolveDatapath } from '../../control/src/model/datapath.ts';
+import { BUILT_MODES, type DatapathInput, type Mode, resolveDatapath } from '../../control/src/model/datapath.ts';
 import { checkDatapath } from '../../control/src/model/datapath-check.ts';
 import { resolveConnection } from '../../control/src/probe/connection.ts';
 import { describePolicy, listNotEnforced } from '../../control/src/probe/not-enforced.ts';
@@ -63,7 +63,7 @@ describe('policies that are not enforced', () => {
     runProbe(new Simulator(model, mode), { from, to }).notEnforced.map(describePolicy);
 
   it('are named in every answer about the pods that they may select, and in no other', () => {
-    for (const mode of ['iptables', 'ebpf'] as const) {
+    for (const mode of BUILT_MODES) {
       expect(named(mode, 'pod/shop/client', 'svc/shop/web:80')).toEqual([
         'NetworkPolicy shop/web-only',
         'CiliumNetworkPolicy shop/clients',
@@ -119,7 +119,7 @@ describe('nodePortAddresses primary', () => {
 
   it("serves nodePorts on the node's first address only, in every mode", () => {
     const model = modelOf(objects, { kubeProxy: { nodePortAddresses: ['primary'] } });
-    for (const mode of ['iptables', 'ebpf'] as const) {
+    for (const mode of BUILT_MODES) {
       const simulator = new Simulator(model, mode);
       const isServed = (to: string): boolean => runProbe(simulator, { from: '198.51.100.1', to }).actual.translated;
       expect([mode, isServed('192.168.0.1:30080'), isServed('203.0.113.7:30080')]).toEqual([mode, true, false]);

@@ -66,6 +66,7 @@ export function buildTopology(): Topology {
     endpointAddress6: Int32Array.from(pods.flatMap((pod) => [...words(pod[6])])),
     nodeAddress4: Int32Array.from([nodeOne, nodeTwo], (node) => words(node[4])[0]),
     nodeAddress6: Int32Array.from([nodeOne, nodeTwo].flatMap((node) => [...words(node[6])])),
+    interfaces: null,
   };
 }
 
@@ -76,10 +77,12 @@ export interface DatapathOptions {
   readonly flows?: number;
   readonly conntrackMax?: number;
   readonly routeLocalnet?: boolean;
+  /** On by default: most tests do not care for sequence numbers. */
+  readonly tcpBeLiberal?: boolean;
 }
 
 export function buildDatapath(options: DatapathOptions = {}): Datapath {
-  const { shards = 1, flows = 1024, conntrackMax = 131_072, routeLocalnet = false } = options;
+  const { shards = 1, flows = 1024, conntrackMax = 131_072, routeLocalnet = false, tcpBeLiberal = true } = options;
   const none = ruleList(2, {}, []);
   return {
     mode: MODE_IPTABLES,
@@ -89,14 +92,19 @@ export function buildDatapath(options: DatapathOptions = {}): Datapath {
       rules4: options.rules4 ?? none,
       rules6: options.rules6 ?? none,
       conntrackMax,
+      tcpBeLiberal,
       routeLocalnet,
       recentLists: 4,
+      sets: null,
     },
+    nftables: null,
+    ipvs: null,
     ebpf: null,
     conntrack4: createConntrack(4, flows, shards),
     conntrack6: createConntrack(6, flows, shards),
     affinity: createAffinity(256, shards, 64, 4 * 2 * 2, 100),
     ports: createMasqueradePorts(shards),
+    ipvsState: null,
     counters: new Float64Array(COUNTERS),
     ring: createEventRing(65_536),
     active: createActive(),

@@ -21,12 +21,13 @@ import {
   RECENT_UPDATE,
   REJECT_ADMIN_PROHIBITED,
   REJECT_TCP_RESET,
+  RULE_TABLES,
   TABLE_FILTER,
   TABLE_NAT,
 } from '../../engine/src/tables/rule-list.ts';
 import { buildFrame, type FrameFields } from '../../engine/src/wire/build.ts';
 import { runs } from '../tables/runs.ts';
-import { client, nodeOne, nodeTwo, podOne, podThree, podTwo, svcOne, words } from './addresses.ts';
+import { client, nodeOne, nodeTwo, podOne, podThree, podTwo, svcOne } from './addresses.ts';
 import {
   buildDatapath,
   type Entry,
@@ -228,37 +229,6 @@ describe('a nodePort on 127.0.0.1', () => {
   });
 });
 
-describe('fragments', () => {
-  const fragment = (family: 4 | 6, offset: number, more: boolean, payload: Uint8Array, id = 99): FrameFields => {
-    const from = podOne[family];
-    const to = svcOne[family];
-    const l4 = offset === 0 ? ({ protocol: 'udp', sport: 5000, dport: 53, length: 64 } as const) : { protocol: 17 };
-    if (family === 4) {
-      const ip = { family, src: words(from), dst: words(to), id, moreFragments: more, fragmentOffset: offset } as const;
-      return { ip, l4, payload };
-    }
-    const extensions = [{ kind: 'fragment', offset, more, id } as const];
-    return { ip: { family, src: words(from), dst: words(to), extensions }, l4, payload };
-  };
-  for (const family of [4, 6] as const) {
-    it(`of IPv${family} follow their first one through the translation, on both nodes`, () => {
-      const dp = buildDatapath({ rules4: kubeRules(4), rules6: kubeRules(6) });
-      dp.ring.script[0] = 0;
-      const first = sendOne(dp, { pod: podOne, choice: 0 }, fragment(family, 0, true, new Uint8Array(24)));
-      expect(ends(first)).toBe('delivered none');
-      const second = sendOne(dp, { pod: podOne }, fragment(family, 32, false, new Uint8Array(24)));
-      expect(ends(second)).toBe('delivered none');
-      expect(second.target).toBe(podTwo.index);
-      expect(second.nat).toBe(NAT_DESTINATION);
-      expect(second.wrong).toBe(0);
-      const stranger = sendOne(dp, { pod: podOne }, fragment(family, 32, false, new Uint8Array(24), 100));
-      expect(ends(stranger)).toBe('dropped fragment-first-missing');
-      const late = sendOne(dp, { pod: podOne, timeMs: 61 * S }, fragment(family, 32, false, new Uint8Array(24)));
-      expect(ends(late)).toBe('dropped fragment-first-missing');
-    });
-  }
-});
-
 describe('answers', () => {
   const forward = (kind: number) =>
     ruleList(2, { FORWARD: [reject(kind)] }, [{ hook: HOOK_FORWARD, table: TABLE_FILTER, chain: 'FORWARD' }]);
@@ -313,7 +283,7 @@ describe('answers', () => {
     ];
     const both = ruleList(2, chains, bases);
     // Only the second node has the filter rule.
-    both.bases[HOOK_FORWARD * 4 + TABLE_FILTER] = -1;
+    both.bases[HOOK_FORWARD * RULE_TABLES + TABLE_FILTER] = -1;
     const dp = buildDatapath({ rules4: both });
     expect(sendOne(dp, { pod: podOne }, udp(podOne[4], 5000, svcOne[4], 53)).node).toBe(nodeTwo.index);
     const [answer] = sendAnswers(dp);

@@ -5,6 +5,7 @@
  * zones of connections) and `recent` lists (affinity of the iptables mode). Where that happens the connections, or the
  * affinity, begin empty. Time is the server's own clock since it started, unless a packet is dated later; it never goes back.
  */
+import { ipvsBefore } from '../compile/attach.ts';
 import type { ClusterModel } from '../compile/image.ts';
 import type { Mode } from '../model/datapath.ts';
 import { type Entry, type Injected, Injector } from '../probe/injector.ts';
@@ -65,17 +66,19 @@ export class Injection implements Publisher {
 
 /** An injector for another model with the connections of the one before. */
 function moveInjector(old: Injector, model: ClusterModel): Injector {
-  const next = new Injector(model, old.mode);
-  const { conntrack4, conntrack6, affinity, ports, counters } = old.datapath;
+  const sameNodes = nodesKey(old.model) === nodesKey(model);
+  const next = new Injector(model, old.mode, sameNodes ? ipvsBefore(old.image, old.datapath) : null);
+  const { conntrack4, conntrack6, ipvsState, affinity, ports, counters } = old.datapath;
   const fresh = next.datapath;
   next.datapath = { ...fresh, counters };
-  if (nodesKey(old.model) !== nodesKey(model)) return next;
-  const keepsLists = old.mode !== 'iptables' || affinityKey(old.model) === affinityKey(model);
+  if (!sameNodes) return next;
+  const keepsLists = affinityKey(old.model, old.mode) === affinityKey(model, old.mode);
   next.datapath = {
     ...fresh,
     counters,
     conntrack4,
     conntrack6,
+    ipvsState,
     ports,
     affinity: keepsLists ? affinity : fresh.affinity,
   };

@@ -107,7 +107,7 @@ export class LiveStream implements Publisher {
       spec !== null &&
       sameSources(part.spec, spec) &&
       nodesKey(part.model) === nodesKey(model) &&
-      (this.mode !== 'iptables' || affinityKey(part.model) === affinityKey(model));
+      affinityKey(part.model, this.mode) === affinityKey(model, this.mode);
     const publish = isSame ? part.run.prepare(model) : null;
     return () => {
       // Changes come one after the other, so the part is still the same, or the stream has come to its end.

@@ -4,6 +4,7 @@
  */
 
 import type { ClusterModel } from '../compile/image.ts';
+import type { Mode } from '../model/datapath.ts';
 import { serviceNameOf } from '../model/endpoint-slice.ts';
 
 /** Nodes in the order of their numbers, which are the zones of connections. */
@@ -11,8 +12,12 @@ export function nodesKey(model: ClusterModel): string {
   return model.cluster.nodes.map(({ metadata }) => metadata.name).join(' ');
 }
 
-/** What the names of kube-proxy's `recent` lists are made from: the Services with affinity, and their endpoints. */
-export function affinityKey(model: ClusterModel): string {
+/**
+ * What numbers session affinity's lists in a mode: those of iptables' `recent` and of nftables' dynamic sets are numbered
+ * by the Services with affinity and their endpoints. '' in modes that name them otherwise.
+ */
+export function affinityKey(model: ClusterModel, mode: Mode): string {
+  if (mode !== 'iptables' && mode !== 'nftables') return '';
   const { services, endpointSlices } = model.cluster;
   const sticky = services.filter(({ spec }) => spec.sessionAffinity === 'ClientIP');
   const names = new Set(sticky.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));

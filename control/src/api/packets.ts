@@ -152,7 +152,7 @@ function describeInjected(
   withStory: boolean,
 ): object {
   const { image, model } = injection.injectorOf(mode);
-  const { verdict, reason, translated, masquerade, frame, answers } = injected;
+  const { verdict, reason, translated, masquerade, frame, fragments, answers } = injected;
   const node = model.topology.nodes[injected.node]?.metadata.name ?? null;
   const pod = model.topology.endpoints[injected.endpoint]?.pod.metadata;
   const arrived = pod === undefined ? `node ${node}` : `pod ${pod.namespace}/${pod.name}`;
@@ -165,6 +165,7 @@ function describeInjected(
     node,
     deliveredTo: verdict === 'delivered' ? arrived : null,
     frame: frame === null ? null : describeOut(frame),
+    fragments: fragments.map(describeOut),
     answers: answers.map(describeOut),
     ...(withStory ? { hops: tellStory(image, injected.events).hops } : {}),
   };

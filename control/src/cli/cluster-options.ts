@@ -18,9 +18,12 @@ export interface ClusterOptions {
   readonly strict?: boolean;
 }
 
-export function addClusterOptions(command: Command): Command {
+/** @param needsFiles false where a command may do without manifests */
+export function addClusterOptions(command: Command, needsFiles = true): Command {
   return command
-    .addOption(new Option('-f, --file <path...>', 'manifests: files, folders, or - for stdin').makeOptionMandatory())
+    .addOption(
+      new Option('-f, --file <path...>', 'manifests: files, folders, or - for stdin').makeOptionMandatory(needsFiles),
+    )
     .option('--datapath <file>', 'datapath configuration (the `datapath` block of a ConnectivityTest)')
     .option('--strict', 'objects that can change an answer but are not modelled end with exit code 2');
 }

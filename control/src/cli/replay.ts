@@ -7,13 +7,22 @@ import { type Command, Option } from 'commander';
 import type { ClusterModel } from '../compile/image.ts';
 import { MODES, type Mode } from '../model/datapath.ts';
 import { Injector } from '../probe/injector.ts';
-import { addClusterOptions, type ClusterOptions, loadModel, readModes } from './cluster-options.ts';
+import { addClusterOptions, type ClusterOptions, readModes } from './cluster-options.ts';
 import { EXIT_OK, UsageError } from './exit.ts';
+import {
+  addRulesetOptions,
+  describeSkipped,
+  type LoadedModel,
+  loadRulesetModel,
+  type RulesetOptions,
+  rulesetModes,
+  rulesetReport,
+} from './ruleset-options.ts';
 import { Progress } from './terminal.ts';
 
-interface ReplayOptions extends ClusterOptions {
+interface ReplayOptions extends Partial<ClusterOptions>, RulesetOptions {
   readonly output: string;
-  readonly mode: string;
+  readonly mode?: string;
   readonly node?: string;
   readonly json?: boolean;
 }
@@ -30,23 +39,27 @@ interface Tally {
 }
 
 export function addReplay(program: Command): void {
-  addClusterOptions(program.command('replay'))
+  addRulesetOptions(addClusterOptions(program.command('replay'), false))
     .description('sends a capture (pcap or pcapng) through the datapath and writes what comes out')
     .argument('<capture>', 'the capture, or - for stdin')
     .requiredOption('-o, --output <file>', 'capture to write (pcap, nanoseconds)')
-    .addOption(new Option('--mode <mode>', `one of ${MODES.join(', ')}`).default('iptables'))
-    .option('--node <name>', 'where packets from outside enter')
+    .addOption(new Option('--mode <mode>', `one of ${MODES.join(', ')}; default: iptables, or that of the dumps`))
+    .option('--node <name>', 'where packets from outside enter; with --ruleset the node that the dumps came from')
     .option('--json', 'the summary as JSON')
-    .addHelpText('after', '\nExample:\n  flatpath replay in.pcap -o out.pcap -f examples/shop --mode ebpf')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  flatpath replay in.pcap -o out.pcap -f examples/shop --mode ebpf\n' +
+        '  flatpath replay in.pcap -o out.pcap --ruleset node.iptables --addresses node.json',
+    )
     .action((capture: string, options: ReplayOptions) => {
       process.exitCode = replay(capture, options);
     });
 }
 
 function replay(capture: string, options: ReplayOptions): number {
-  const modes = readModes(options.mode);
+  const { model, loaded } = loadRulesetModel(options, options.node);
+  const modes = loaded === null ? readModes(options.mode ?? 'iptables') : rulesetModes(loaded, options.mode);
   if (modes.length !== 1) throw new UsageError('replay runs one mode');
-  const model = loadModel(options);
   const bytes = readBytes(capture);
   // Nothing half done: the capture appears under its name when it is whole.
   const partial = `${options.output}.partial`;
@@ -62,7 +75,9 @@ function replay(capture: string, options: ReplayOptions): number {
   }
   closeSync(out);
   renameSync(partial, options.output);
-  process.stdout.write(`${options.json ? toJson(modes[0]!, tally) : toText(modes[0]!, options.output, tally)}\n`);
+  const lines = options.json ? [toJson(modes[0]!, tally, loaded)] : toText(modes[0]!, options.output, tally);
+  if (loaded !== null && options.json !== true) lines.push(...describeSkipped(loaded));
+  process.stdout.write(`${lines.join('\n')}\n`);
   return EXIT_OK;
 }
 
@@ -82,7 +97,8 @@ function runCapture(model: ClusterModel, mode: Mode, node: number | null, bytes:
     if (result.masquerade) tally.masqueraded++;
     const end = result.reason === 'none' ? result.verdict : `${result.verdict} ${result.reason}`;
     tally.ends.set(end, (tally.ends.get(end) ?? 0) + 1);
-    for (const frame of result.frame === null ? result.answers : [result.frame, ...result.answers]) {
+    const own = result.frame === null ? [] : [result.frame];
+    for (const frame of [...own, ...result.fragments, ...result.answers]) {
       write(seconds, nanoseconds, frame, frame.length);
       tally.written++;
     }
@@ -116,17 +132,18 @@ function nodeNumber(model: ClusterModel, name: string | undefined): number | nul
   return index;
 }
 
-function toText(mode: Mode, output: string, tally: Tally): string {
+function toText(mode: Mode, output: string, tally: Tally): string[] {
   const lines = [
     `${tally.packets} packets through ${mode}: ${tally.translated} translated, ${tally.masqueraded} masqueraded`,
   ];
   for (const [end, count] of [...tally.ends].sort()) lines.push(`  ${String(count).padStart(9)}  ${end}`);
   const answers = tally.answers === 0 ? '' : `, ${tally.answers} of them answers to rejected packets`;
   lines.push(`${tally.written} packets written to ${output}${answers}`);
-  return lines.join('\n');
+  return lines;
 }
 
-function toJson(mode: Mode, tally: Tally): string {
+function toJson(mode: Mode, tally: Tally, loaded: LoadedModel['loaded']): string {
   const { ends, ...counts } = tally;
-  return JSON.stringify({ version: 1, mode, ...counts, ends: Object.fromEntries([...ends].sort()) }, null, 2);
+  const report = { version: 1, mode, ...counts, ends: Object.fromEntries([...ends].sort()) };
+  return JSON.stringify({ ...report, ...(loaded !== null && { ruleset: rulesetReport(loaded) }) }, null, 2);
 }

@@ -1,4 +1,4 @@
-/** Columns of text beside each other, for a comparison of modes; below each other where the terminal is too narrow. */
+/** Columns of text beside each other, for a comparison of modes; in rows of as many as fit where the terminal is narrow. */
 
 /** Narrowest column that still reads; a rule of kube-proxy is longer and gets wrapped. */
 const MIN_COLUMN = 60;
@@ -9,8 +9,20 @@ const ANSI = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
 /** @param width columns of the terminal, 0 for a pipe */
 export function formatSideBySide(columns: readonly (readonly string[])[], width: number): string[] {
   const total = width > 0 ? width : DEFAULT_WIDTH;
+  const fit = Math.max(1, Math.floor((total + GAP.length) / (MIN_COLUMN + GAP.length)));
+  // Four in rows of two, rather than of three and one.
+  const inRow = Math.ceil(columns.length / Math.ceil(columns.length / fit));
+  if (inRow === 1) return columns.flatMap((column) => [...column, '']);
+  const lines: string[] = [];
+  for (let first = 0; first < columns.length; first += inRow) {
+    if (first > 0) lines.push('');
+    for (const line of formatRow(columns.slice(first, first + inRow), total)) lines.push(line);
+  }
+  return lines;
+}
+
+function formatRow(columns: readonly (readonly string[])[], total: number): string[] {
   const each = Math.floor((total - GAP.length * (columns.length - 1)) / columns.length);
-  if (each < MIN_COLUMN) return columns.flatMap((column) => [...column, '']);
   const wrapped = columns.map((column) => column.flatMap((line) => wrap(line, each)));
   const height = Math.max(...wrapped.map((column) => column.length));
   const lines: string[] = [];

@@ -4,6 +4,7 @@
  * read is a warning. Where Cilium replaces kube-proxy its mode wins.
  */
 
+import { SCHEDULER_NAMES } from '@flatpath/engine/tables/ipvs-services';
 import { parseDocument } from 'yaml';
 import { parsePrefix } from '../model/address.ts';
 import type { ConfigMap } from '../model/config-map.ts';
@@ -102,10 +103,16 @@ function readKubeProxy(taker: Taker): { modes?: DatapathInput['modes']; kubeProx
   if (prefix !== undefined) kubeProxy.interfaceNamePrefix = taker.take('interfaceNamePrefix', prefix, key);
   const masqueradeAll = flag('iptables', 'masqueradeAll') ?? flag('nftables', 'masqueradeAll');
   if (masqueradeAll !== undefined) kubeProxy.masqueradeAll = taker.take('masqueradeAll', masqueradeAll, key);
+  const liberal = flag('conntrack', 'tcpBeLiberal');
+  if (liberal !== undefined) kubeProxy.tcpBeLiberal = taker.take('tcpBeLiberal', liberal, key);
   const localhost = flag('iptables', 'localhostNodePorts');
   if (localhost !== undefined) kubeProxy.localhostNodePorts = taker.take('localhostNodePorts', localhost, key);
   const scheduler = text('ipvs', 'scheduler');
-  if (scheduler !== undefined) kubeProxy.ipvsScheduler = taker.take('ipvsScheduler', scheduler, key);
+  if (scheduler !== undefined) {
+    if (SCHEDULER_NAMES.some((name) => name === scheduler)) {
+      kubeProxy.ipvsScheduler = taker.take('ipvsScheduler', scheduler, key);
+    } else taker.warn(key, `ipvs.scheduler ${JSON.stringify(scheduler)} is unknown and is ignored`);
+  }
   const addresses = at(root, ['nodePortAddresses']);
   if (Array.isArray(addresses) && addresses.length > 0) {
     const texts = addresses.filter((part): part is string => typeof part === 'string');

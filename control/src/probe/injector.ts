@@ -8,6 +8,7 @@
 
 import type { Datapath } from '@flatpath/engine/programs/datapath';
 import { runBurst } from '@flatpath/engine/programs/journey';
+import { takeReleased } from '@flatpath/engine/programs/netfilter-fragment';
 import { NAT_DESTINATION, NAT_SOURCE, VERDICT_NAMES, type VerdictName } from '@flatpath/engine/programs/verdict';
 import { affinityMerge } from '@flatpath/engine/tables/affinity';
 import { createEventRing, type EventRing, resetEventRing } from '@flatpath/engine/tables/event-ring';
@@ -17,6 +18,7 @@ import { parseFrame } from '@flatpath/engine/wire/parse';
 import { REASON_FRAME_TOO_LARGE, REASON_NODE_NOT_COMPILED, reasonName } from '@flatpath/engine/wire/reason';
 import { attachDatapath, reattachDatapath } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
+import type { IpvsBefore } from '../compile/ipvs.ts';
 import { formatWords, parseAddress, type Words } from '../model/address.ts';
 import type { Mode } from '../model/datapath.ts';
 import { locateSource } from './connection.ts';
@@ -41,6 +43,8 @@ export interface Injected {
   readonly endpoint: number;
   /** The frame as it came out; null where it was dropped or rejected. */
   readonly frame: Uint8Array | null;
+  /** The fragments that had waited for this one, as they came out behind it. */
+  readonly fragments: readonly Uint8Array[];
   /** What rejecting nodes sent back, as it came out. */
   readonly answers: readonly Uint8Array[];
   readonly events: Int32Array;
@@ -61,9 +65,13 @@ export class Injector {
   private readonly burst: Burst = createBurst(1, CAPTURE_SLOT_BYTES);
   private readonly answer: Burst = createBurst(1, CAPTURE_SLOT_BYTES);
 
-  constructor(model: ClusterModel, mode: Mode) {
+  /** What ran before a change of the cluster, for nodes that are compiled later. */
+  private readonly before: IpvsBefore | null;
+
+  constructor(model: ClusterModel, mode: Mode, before: IpvsBefore | null = null) {
     this.model = model;
     this.mode = mode;
+    this.before = before;
     this.image = compileImage(model, mode, []);
     this.datapath = attachDatapath(this.image, FLOWS, STAMPS, this.ring, 1);
   }
@@ -99,7 +107,7 @@ export class Injector {
       frame: b.verdict[0]! <= 2 ? copyFrame(b) : null,
       events,
     };
-    return { ...result, answers: this.runAnswers() };
+    return { ...result, fragments: this.takeFragments(), answers: this.runAnswers() };
   }
 
   private placeFrame(frame: Uint8Array, entry: Entry | null, uplinkNode: number | null, timeMs: number): void {
@@ -110,6 +118,7 @@ export class Injector {
     b.timeMs[0] = timeMs;
     b.choice[0] = -1;
     b.flowHash[0] = 0;
+    b.unverified[0] = 1;
     b.tag[0] = 0;
     let at = entry;
     if (parseFrame(b, 0) === 0) {
@@ -132,6 +141,13 @@ export class Injector {
     b.node[0] = at.node;
     b.entry[0] = at.entry;
     b.endpoint[0] = at.endpoint;
+  }
+
+  /** The fragments of the datagram that the frame completed, but for the one that came out in its place. */
+  private takeFragments(): Uint8Array[] {
+    const out: Uint8Array[] = [];
+    while (takeReleased(this.datapath, 0, this.answer, 0)) out.push(copyFrame(this.answer));
+    return out;
   }
 
   /** Sends the answers of rejecting nodes on their way and collects how they come out. */
@@ -163,7 +179,7 @@ export class Injector {
   private compileNode(node: number): void {
     if (this.image.compiledNodes[node] === 1) return;
     const name = this.model.cluster.nodes[node]!.metadata.name;
-    this.image = compileImage(this.model, this.mode, [...this.image.nodes, name]);
+    this.image = compileImage(this.model, this.mode, [...this.image.nodes, name], this.before);
     this.datapath = reattachDatapath(this.datapath, this.image);
   }
 }
@@ -182,6 +198,7 @@ function tooLarge(node: number): Injected {
     node,
     endpoint: -1,
     frame: null,
+    fragments: [],
     answers: [],
     events: new Int32Array(0),
   };

@@ -9,17 +9,19 @@
 import type { Datapath } from '@flatpath/engine/programs/datapath';
 import { connectSocket } from '@flatpath/engine/programs/ebpf-socket';
 import { runBurst } from '@flatpath/engine/programs/journey';
-import { recordTuple } from '@flatpath/engine/programs/record';
+import { EVENT_ROUTE, EVENT_VERDICT, record2, recordTuple } from '@flatpath/engine/programs/record';
+import { ROUTE_LOOPBACK } from '@flatpath/engine/programs/route';
 import {
   NAT_DESTINATION,
   NAT_SOURCE,
+  VERDICT_DELIVERED,
   VERDICT_DROPPED,
   VERDICT_NAMES,
   type VerdictName,
 } from '@flatpath/engine/programs/verdict';
-import { createEventRing, nextBranch, resetEventRing } from '@flatpath/engine/tables/event-ring';
+import { createEventRing, type EventRing, nextBranch, resetEventRing } from '@flatpath/engine/tables/event-ring';
 import { formatEndpoint } from '@flatpath/engine/wire/address';
-import { type Burst, createBurst } from '@flatpath/engine/wire/burst';
+import { type Burst, createBurst, ENTRY_HOST } from '@flatpath/engine/wire/burst';
 import { REASON_NODE_NOT_COMPILED, reasonName } from '@flatpath/engine/wire/reason';
 import { attachDatapath, forgetConnections } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
@@ -91,7 +93,7 @@ export class Simulator {
     const branches: Branch[] = [];
     let runs = 0;
     connection.targets.forEach((target, i) => {
-      const source = connection.sources[i]!;
+      const source = this.sourceToward(connection.sources[i]!, target);
       this.ring.script.fill(0);
       let more = true;
       while (more && runs < MAX_BRANCHES) {
@@ -103,6 +105,12 @@ export class Simulator {
       }
     });
     return branches;
+  }
+
+  /** A local process that connects to an address of kube-ipvs0 has it as its source too, as to any address of its node. */
+  private sourceToward(source: Source, target: Target): Source {
+    const isBound = source.entry === ENTRY_HOST && this.image.servers?.isBound(source.node, target.address) === true;
+    return isBound ? { ...source, address: target.address } : source;
   }
 
   /** Name of what a branch's packet was delivered to: `pod ns/name` or `node name`; null where it was not delivered. */
@@ -121,6 +129,10 @@ export class Simulator {
     resetEventRing(ring);
     ring.on = record;
     setLanes(burst, connection.family, connection.protocol, source, target);
+    if (this.keepsToItself(source, target)) {
+      deliverToSender(burst, ring);
+      return this.describeEnd(source, target);
+    }
     if (record) recordTuple(ring, burst, 0);
     const connected = connectSocket(datapath, burst, 0);
     const socketNat = burst.nat[0]!;
@@ -136,6 +148,11 @@ export class Simulator {
     datapath.answerCount = 0;
     if (burst.reason[0] === REASON_NODE_NOT_COMPILED) return null;
     return this.describeEnd(source, target);
+  }
+
+  /** What a pod sends to an address of its own stays in the pod: no interface, no node sees it. */
+  private keepsToItself(source: Source, target: Target): boolean {
+    return source.endpoint >= 0 && this.model.topology.endpointByAddress.get(target.address.text) === source.endpoint;
   }
 
   private describeEnd(source: Source, target: Target): Branch {
@@ -172,3 +189,13 @@ export class Simulator {
 }
 
 const NO_EVENTS = new Int32Array(0);
+
+/** Ends the packet of the lanes at the pod that sends it. */
+function deliverToSender(b: Burst, ring: EventRing): void {
+  b.verdict[0] = VERDICT_DELIVERED;
+  b.target[0] = b.endpoint[0]!;
+  if (!ring.on) return;
+  recordTuple(ring, b, 0);
+  record2(ring, EVENT_ROUTE, ROUTE_LOOPBACK, b.endpoint[0]!);
+  record2(ring, EVENT_VERDICT, VERDICT_DELIVERED, 0);
+}

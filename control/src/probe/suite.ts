@@ -6,13 +6,16 @@
  */
 
 import { dirname, resolve } from 'node:path';
+import type { Cluster } from '../cluster/cluster.ts';
 import { listFiles, readText } from '../cluster/files.ts';
 import { loadCluster } from '../cluster/load.ts';
 import { type OwnDocument, readOwnDocuments } from '../cluster/own-documents.ts';
 import { InputError, type Problem } from '../cluster/problem.ts';
 import { SourceText } from '../cluster/source-text.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
-import { BUILT_MODES, type Mode, resolveDatapath } from '../model/datapath.ts';
+import { BUILT_MODES, type DatapathInput, type Mode, resolveDatapath } from '../model/datapath.ts';
+import { modelRuleset, type RulesetRequest } from '../ruleset/node-model.ts';
+import type { LoadedRuleset } from '../ruleset/ruleset.ts';
 import { type Connection, resolveConnection } from './connection.ts';
 import {
   type ConnectivityTest,
@@ -45,6 +48,16 @@ export interface SuiteOptions {
   readonly strict?: boolean;
   /** Called for each cluster that was loaded, for its warnings. */
   readonly onModel?: (model: ClusterModel) => void;
+  /** One node of every document's cluster runs the rules of its dumps; a document without objects is that node alone. */
+  readonly ruleset?: SuiteRuleset;
+}
+
+export interface SuiteRuleset {
+  readonly request: RulesetRequest;
+  /** The node that the dumps came from, null: the only one. */
+  readonly node: string | null;
+  /** Called each time that the dumps were read. */
+  readonly onLoaded: (loaded: LoadedRuleset) => void;
 }
 
 export interface SuiteResult {
@@ -187,6 +200,10 @@ class ModelLoader {
     const key = objects.length > 0 ? null : JSON.stringify([paths, datapath, reserved]);
     const known = key === null ? undefined : this.kept.get(key);
     if (known !== undefined) return known;
+    const { ruleset } = this.options;
+    if (ruleset !== undefined && paths.length === 0 && objects.length === 0) {
+      return this.keep(key, this.loadNode(ruleset, null, datapath));
+    }
     const { cluster } = loadCluster(paths, {
       objects,
       // Inline objects are numbered within their document.
@@ -195,14 +212,34 @@ class ModelLoader {
       serviceCIDRs: datapath.kubeProxy?.serviceCIDRs ?? [],
       clusterCIDR: datapath.kubeProxy?.clusterCIDR ?? [],
     });
-    const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
+    const model =
+      ruleset === undefined
+        ? modelCluster(cluster, resolveDatapath(datapath, cluster.defaults))
+        : this.loadNode(ruleset, cluster, datapath);
     this.options.onModel?.(model);
     const notEnforced = this.options.strict === true ? listNotEnforced(cluster) : [];
     if (notEnforced.length > 0) {
       const message = `--strict: nothing here enforces ${notEnforced.map(describePolicy).join(', ')}`;
       throw new InputError([{ severity: 'error', file, document: number, object: '', field: '', message }]);
     }
+    return this.keep(key, model);
+  }
+
+  private keep(key: string | null, model: ClusterModel): ClusterModel {
     if (key !== null) this.kept.set(key, model);
+    return model;
+  }
+
+  /** The node of the dumps, in a cluster or alone. */
+  private loadNode(ruleset: SuiteRuleset, cluster: Cluster | null, datapath: DatapathInput): ClusterModel {
+    const names = cluster?.nodes.map(({ metadata }) => metadata.name) ?? [];
+    const node = ruleset.node ?? (names.length === 1 ? names[0]! : null);
+    if (names.length > 0 && (node === null || !names.includes(node))) {
+      const message = `--node says which node the dumps came from: ${names.slice(0, 8).join(', ')}`;
+      throw new InputError([{ severity: 'error', file: '', document: 0, object: '', field: '', message }]);
+    }
+    const { model, loaded } = modelRuleset(ruleset.request, cluster, node, datapath);
+    ruleset.onLoaded(loaded);
     return model;
   }
 
@@ -214,11 +251,11 @@ class ModelLoader {
   }
 }
 
-/** Every literal address that a document's probes name: made addresses must not take one of them. */
+/** Every literal address that probes come from or go to: made addresses must not take one. What `backends` names may be made. */
 function namedAddresses(document: ConnectivityTest): string[] {
   const named = new Set<string>();
   for (const probe of document.spec.probes ?? []) {
-    for (const text of [probe.from, probe.to, ...(probe.expect?.backends ?? [])]) {
+    for (const text of [probe.from, probe.to]) {
       const address = literalAddress(text);
       if (address !== null) named.add(address);
     }

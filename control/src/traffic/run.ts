@@ -24,7 +24,7 @@ import type { TrafficSpec } from '@flatpath/engine/traffic/stream';
 import { reasonName } from '@flatpath/engine/wire/reason';
 import { type RunHandle, type RunResult, startRun, type Totals } from '@flatpath/engine/worker/pool';
 import { takeImage, takeState } from '@flatpath/engine/worker/transfer';
-import { attachDatapath } from '../compile/attach.ts';
+import { attachDatapath, ipvsBefore } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
 import { formatWords } from '../model/address.ts';
 import type { Mode } from '../model/datapath.ts';
@@ -89,7 +89,7 @@ export interface RunReport {
 /** @throws UnresolvedReference naming what the engine refuses of the streams */
 export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec, workers: number): TrafficRun {
   const nodes = reachedNodes(model, spec);
-  const image = compileImage(model, mode, nodes);
+  let image = liberal(compileImage(model, mode, nodes));
   const datapath = attachDatapath(image, tableFlows(image, spec), STAMPS, createEventRing(RING_WORDS), SHARDS);
   let traffic: ReturnType<typeof compileStreams>;
   try {
@@ -103,9 +103,27 @@ export function startTraffic(model: ClusterModel, mode: Mode, spec: TrafficSpec,
     mode,
     handle,
     prepare(changed) {
-      const parts = partsOf(compileImage(changed, mode, reachedNodes(changed, spec)));
-      return () => handle.swapImage(parts);
+      const next = liberal(compileImage(changed, mode, reachedNodes(changed, spec), ipvsBefore(image, datapath)));
+      const parts = partsOf(next);
+      return () => {
+        image = next;
+        return handle.swapImage(parts);
+      };
     },
+  };
+}
+
+/**
+ * Streams send whether or not anything is acknowledged, which conntrack would call INVALID as soon as a window is full: in a
+ * run it is liberal. The rules stay those of the configuration.
+ */
+function liberal(image: Image): Image {
+  const { iptables, nftables, ipvs } = image;
+  return {
+    ...image,
+    iptables: iptables && { ...iptables, tcpBeLiberal: true },
+    nftables: nftables && { ...nftables, tcpBeLiberal: true },
+    ipvs: ipvs && { ...ipvs, tcpBeLiberal: true },
   };
 }
 
@@ -118,7 +136,7 @@ function nameField(message: string): string {
 /** Flows that the connection tables hold: with netfilter what its sysctl says, else the map's size. */
 function tableFlows(image: Image, spec: TrafficSpec): number {
   const wanted = ENTRIES_PER_FLOW * spec.streams.reduce((sum, stream) => sum + stream.flows, 0);
-  const real = image.iptables?.conntrackMax ?? CT_MAP_FLOWS;
+  const real = (image.iptables ?? image.nftables ?? image.ipvs)?.conntrackMax ?? CT_MAP_FLOWS;
   return Math.min(Math.max(wanted, real), MOST_FLOWS);
 }
 
