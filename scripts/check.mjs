@@ -1,4 +1,4 @@
-/** `npm run check`: types, Biome, layering. Every check runs; the exit code is 1 if any failed. */
+/** `npm run check`: types, Biome, layering, generated pages. Every check runs; the exit code is 1 if any failed. */
 import { join } from 'node:path';
 import { root, run, setUp } from './setup.mjs';
 
@@ -9,6 +9,7 @@ const checks = [
   ['types of the tests', node, [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'test']],
   ['biome', node, [join('node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'ci', '.']],
   ['layering', node, [join(root, 'scripts', 'check-layering.mjs')]],
+  ['docs/fidelity.md', node, [join(root, 'scripts', 'write-fidelity.mjs'), '--check']],
 ];
 let failed = 0;
 for (const [name, command, args] of checks) {

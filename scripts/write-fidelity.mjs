@@ -24,9 +24,7 @@ export function fidelityPage({ judged, modelled }) {
     ({ mode, kernel, clusters, packets, differences, seed }) =>
       `| ${mode} | Linux ${kernel} | ${number(clusters)} | ${number(packets)} | ${number(differences)} | ${seed} |`,
   );
-  const modelRows = modelled.map(
-    ({ mode, against, what, test }) => `| ${mode} | ${against} | ${what} | \`${test}\` |`,
-  );
+  const modelRows = modelled.map(({ mode, against, what, test }) => `| ${mode} | ${against} | ${what} | \`${test}\` |`);
   return `# Fidelity
 
 What each mode was compared with. Made from \`docs/fidelity.json\` by \`node scripts/write-fidelity.mjs\`.

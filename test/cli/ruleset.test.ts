@@ -265,7 +265,7 @@ describe('render --check', () => {
     expect(json.missing).toHaveLength(1);
     expect(json.stale).toHaveLength(2);
     expect(json.foreign).toHaveLength(3);
-    expect(json.stale[0]).toMatchObject({ place: 'filter', file: 'dump', line: expect.any(Number) });
+    expect(json.stale[0]).toMatchObject({ place: 'filter KUBE-SERVICES', file: 'dump', line: expect.any(Number) });
   });
 
   it('foreign rules alone are no reason to fail, a family is told by the dump', () => {

@@ -120,18 +120,7 @@ export class Lab {
 
   constructor(mode: Mode, services: readonly WorldService[], options: LabOptions = {}) {
     const { flows = 16_384 } = options;
-    const world = {
-      nodes: NODES,
-      pods: Object.entries(PODS).map(([name, { 4: four, 6: six }]) => ({
-        name,
-        node: `node-${podNode(name as PodName) + 1}`,
-        addresses: [four, six],
-        hostNetwork: false,
-      })),
-      services,
-      options: DEFAULT_OPTIONS,
-    };
-    const objects = objectsOf(world);
+    const objects = labObjects(services);
     for (const object of objects) addAddresses(object, options.further ?? {});
     const { cluster } = loadCluster([], { objects });
     const model = modelCluster(
@@ -219,6 +208,21 @@ export class Lab {
       wrong: verifyFrame(b, s),
     };
   }
+}
+
+/** The lab's objects with some Services. */
+export function labObjects(services: readonly WorldService[]): object[] {
+  return objectsOf({
+    nodes: NODES,
+    pods: Object.entries(PODS).map(([name, { 4: four, 6: six }]) => ({
+      name,
+      node: `node-${podNode(name as PodName) + 1}`,
+      addresses: [four, six],
+      hostNetwork: false,
+    })),
+    services,
+    options: DEFAULT_OPTIONS,
+  });
 }
 
 function addAddresses(object: object, further: Readonly<Record<string, readonly string[]>>): void {

@@ -46,6 +46,22 @@ export function isSamePacket(
   return own.every((byte, i) => byte === flatpath[i]);
 }
 
+/**
+ * The kernel's error about a local process's packet with the other's sum in the quoted transport header. Such a packet has
+ * no sum yet, only that of its pseudo header; where it was translated before it was refused, taking the translation back
+ * moves this the wrong way, and what is quoted is neither.
+ */
+export function withQuotedSum(kernel: Uint8Array, flatpath: Uint8Array): Uint8Array {
+  const packet = viewPacket(kernel);
+  if (packet === null || packet.quote < 0 || kernel.length !== flatpath.length) return kernel;
+  const inner = viewPacket(kernel, packet.quote);
+  const at = inner === null ? -1 : checksumAt(inner);
+  if (at < 0 || at + 2 > packet.end) return kernel;
+  const own = kernel.slice();
+  replace(own, at, word(flatpath, at), [packet.l4 + 2], flatpath);
+  return own;
+}
+
 function alignIdentification(own: Uint8Array, like: Uint8Array): void {
   if (own[0]! >>> 4 !== 4) return;
   replace(own, 4, word(like, 4), [10], like);

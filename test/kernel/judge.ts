@@ -8,7 +8,7 @@
 
 import type { Captured } from './capture-stream.ts';
 import { type Flow, type KernelCase, type Place, placeName, type Step } from './case.ts';
-import { isSamePacket, type PortPair, portRange } from './compare.ts';
+import { isSamePacket, type PortPair, portRange, withQuotedSum } from './compare.ts';
 import type { Coverage } from './coverage.ts';
 import { FlatpathNode, type Outcome } from './flatpath-node.ts';
 import { Conversation, findMark, icmpError, markBytes, reverse } from './forge.ts';
@@ -324,6 +324,9 @@ function agree(send: Send, outcome: Outcome, actual: readonly Actual[]): Agreeme
   for (const { place, packet: flatpath, isAnswer } of expected) {
     const at = left.findIndex((one) => {
       if (one.place !== place) return false;
+      if (isAnswer && send.from.kind === 'host') {
+        return isSamePacket(withQuotedSum(one.packet, flatpath), flatpath, ports, isAnswer);
+      }
       if (isSamePacket(one.packet, flatpath, ports, isAnswer)) return true;
       const drawn = outcome.beginsFlow ? drawnPorts(send, one.packet, flatpath) : null;
       if (drawn === null || !isSamePacket(one.packet, flatpath, drawn, isAnswer)) return false;

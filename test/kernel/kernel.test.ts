@@ -48,9 +48,8 @@ async function report(one: KernelCase, name: string, differences: readonly Diffe
   const path = join(FAILURES, `${name}.json`);
   writeFileSync(path, `${JSON.stringify(small, null, 2)}\n`);
   const texts = differences.slice(0, 5).map(({ phase, text }) => `phase ${phase}: ${text}`);
-  return [`${differences.length} differences; FLATPATH_KERNEL_CASE=${path} replays the smallest`, ...texts].join(
-    '\n\n',
-  );
+  const head = `${differences.length} differences with FLATPATH_SEED=${seed}`;
+  return [`${head}; FLATPATH_KERNEL_CASE=${path} replays the smallest`, ...texts].join('\n\n');
 }
 
 describe.runIf(available && SAVED === undefined).each(JUDGED_MODES)('%s', (mode: Mode) => {

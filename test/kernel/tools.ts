@@ -42,7 +42,8 @@ export function canJudge(): boolean {
   return false;
 }
 
-export const kernelRelease = release();
+/** Version of the kernel, without what its builder appended. */
+export const kernelRelease = release().replace(/-.*/, '');
 
 /** The first processor that this process may use: replaying on one keeps packets in their order. */
 export function firstProcessor(): string {

@@ -89,6 +89,15 @@ function typeOf(w: AddressWords): number {
   if (text === '127.0.0.1' || text === '::1' || text === nodeOne[4] || text === nodeOne[6]) return ADDRTYPE_LOCAL;
   return text === '224.0.0.1' || text === 'ff02::1' ? ADDRTYPE_MULTICAST : ADDRTYPE_UNICAST;
 }
+/** Each kind of type that IPv6 is asked must fit: group, unicast (local ones too), and what the node has of it. */
+function holdsType(w: AddressWords, types: number): boolean {
+  const type = typeOf(w);
+  if (!textOf(w).includes(':')) return (type & types) !== 0;
+  if ((types & ADDRTYPE_MULTICAST) !== 0 && type !== ADDRTYPE_MULTICAST) return false;
+  if ((types & ADDRTYPE_UNICAST) !== 0 && type === ADDRTYPE_MULTICAST) return false;
+  const others = types & ~(ADDRTYPE_MULTICAST | ADDRTYPE_UNICAST);
+  return others === 0 || (type & others) !== 0;
+}
 const CT_BITS = [
   CTSTATE_INVALID,
   CTSTATE_NEW,
@@ -168,9 +177,9 @@ class Oracle {
       case MATCH_CTSTATE:
         return ((CT_BITS[p.ctState]! & a) !== 0) !== m.invert;
       case MATCH_SRC_TYPE:
-        return ((typeOf(p.src) & a) !== 0) !== m.invert;
+        return holdsType(p.src, a) !== m.invert;
       case MATCH_DST_TYPE:
-        return ((typeOf(p.dst) & a) !== 0) !== m.invert;
+        return holdsType(p.dst, a) !== m.invert;
       case MATCH_SRC_OWNER:
         return ((ownerOf(p.src) & a) !== 0) !== m.invert;
       case MATCH_DST_OWNER:

@@ -35,7 +35,7 @@ const OUTSIDE_MAC = 0x020000000001;
 // ---- rules ------------------------------------------------------------------------------------------------------
 
 const port = fc.constantFrom(22, 53, 80, 443, 1000, 8080);
-const range = fc.tuple(port, port).map(([a, b]) => `${Math.min(a, b)}:${Math.max(a, b)}`);
+const range = fc.tuple(port, port).map(([a, b]) => (a === b ? `${a}` : `${Math.min(a, b)}:${Math.max(a, b)}`));
 const ports = fc.oneof(port.map(String), range);
 const not = fc.constantFrom('', '', '! ');
 const flags = fc
@@ -247,15 +247,27 @@ function packetOf(family: Family): fc.Arbitrary<FrameFields> {
   const ttl = fc.constantFrom(64, 63, 10);
   const tos = fc.constantFrom(0, 0x10, 0x08, 0xb8);
   const ethernet = { dst: NODE_MAC, src: OUTSIDE_MAC };
-  return fc.tuple(src, dst, ttl, tos, transportOf(family), payload).map(([from, to, hops, type, l4, data]) => ({
-    ethernet,
-    ip:
-      family === 4
-        ? { family: 4 as const, src: from, dst: to, ttl: hops, tos: type }
-        : { family: 6 as const, src: from, dst: to, hopLimit: hops, trafficClass: type },
-    l4,
-    ...(l4.protocol === 'sctp' ? {} : { payload: data }),
-  }));
+  return fc
+    .tuple(src, dst, ttl, tos, transportOf(family), payload, fc.boolean())
+    .map(([client, server, hops, type, request, data, isReply]) => {
+      // The node's own address is no source of what comes in.
+      const [from, to] = isReply && !isNode(family, server) ? [server, client] : [client, server];
+      const l4 =
+        from === server && 'sport' in request ? { ...request, sport: request.dport, dport: request.sport } : request;
+      return {
+        ethernet,
+        ip:
+          family === 4
+            ? { family: 4 as const, src: from, dst: to, ttl: hops, tos: type }
+            : { family: 6 as const, src: from, dst: to, hopLimit: hops, trafficClass: type },
+        l4,
+        ...(l4.protocol === 'sctp' ? {} : { payload: data }),
+      };
+    });
+}
+
+function isNode(family: Family, words: readonly number[]): boolean {
+  return wordsOf(family, SERVERS[family][0]!).every((word, i) => word === words[i]);
 }
 
 function wordsOf(family: Family, text: string): readonly [number, number, number, number] {
@@ -388,7 +400,7 @@ describe.skipIf(!available)('rules of dumps, counted by the kernel', () => {
     let refused = 0;
     try {
       fc.assert(
-        fc.property(process.env['DBGSEED'] ? fc.constant(Number(process.env['DBGSEED'])) : fc.integer(), (seed) => {
+        fc.property(fc.integer(), (seed) => {
           // Drawn by number: a counterexample of fifty packets says less than the rule that differs.
           const [given] = fc.sample(fc.array(ruleOf(family), { minLength: 20, maxLength: 40 }), { seed, numRuns: 1 });
           const [packets] = fc.sample(fc.array(packetOf(family), { minLength: 60, maxLength: 120 }), {
@@ -406,7 +418,6 @@ describe.skipIf(!available)('rules of dumps, counted by the kernel', () => {
             refused++;
             return;
           }
-          if (process.env['DBGSEED']) console.log(dump, JSON.stringify(packets!.filter((p) => p.l4.protocol === 'icmp' && p.ip.dst[0] === -1073741302).map((p) => [p.ip, p.l4])));
           const here = countHere(folder, dump, frames);
           const written = rules.map(({ table, rule }) => `${table} ${rule}`);
           const show = (counts: readonly number[]) => written.map((rule, i) => `${counts[i]} ${rule}`);
@@ -415,7 +426,7 @@ describe.skipIf(!available)('rules of dumps, counted by the kernel', () => {
             for (const [, name] of rule.matchAll(/ --?([a-z-]+)/g)) seen.set(name!, (seen.get(name!) ?? 0) + here[i]!);
           });
         }),
-        { ...seeded(25), endOnFailure: true },
+        { ...seeded(20), endOnFailure: true },
       );
     } finally {
       rmSync(folder, { recursive: true, force: true });

@@ -93,13 +93,16 @@ function recentWords(rule: RecentRule): string {
 class NaiveList {
   private readonly entries = new Map<number, { stamps: number[]; index: number; ttl: number }>();
   private readonly most: number;
+  private readonly mask: number;
 
-  constructor(most: number) {
+  /** @param mask that of the first rule, whatever the others say */
+  constructor(most: number, mask: number) {
     this.most = most;
+    this.mask = mask;
   }
 
   holds(rule: RecentRule, packet: Packet): boolean {
-    const address = (rule.dst ? serverOf(packet.server) : clientOf(packet.client)) & (rule.mask ? ~1 : ~0);
+    const address = (rule.dst ? serverOf(packet.server) : clientOf(packet.client)) & this.mask;
     let entry = this.entries.get(address);
     if (rule.ttl && rule.action !== 'set' && entry?.ttl !== packet.ttl) entry = undefined;
     let holds = rule.invert;
@@ -134,7 +137,7 @@ describe('recent lists', () => {
         const injector = new Injector(model, 'iptables');
         let most = 1;
         while (most < Math.max(...rules.map(({ hits }) => hits))) most *= 2;
-        const naive = new NaiveList(most);
+        const naive = new NaiveList(most, rules[0]!.mask ? ~1 : ~0);
         for (const packet of list) {
           const rule = rules[packet.port - 1];
           const expected = rule !== undefined && naive.holds(rule, packet);

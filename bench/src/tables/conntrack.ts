@@ -1,6 +1,7 @@
 /**
  * Conntrack, in bursts: finding among 65,536 flows (4 MiB of slots, as the throughput scenario has) and among 1,024, IPv4
- * and IPv6, independent and dependent; a miss; making and removing a flow; evicting from a full shard.
+ * and IPv6, independent and dependent; a miss; making and removing a flow; evicting from a full shard. Slots as the ebpf
+ * mode has them, without own words.
  */
 import {
   type Conntrack,
@@ -26,7 +27,7 @@ const source = (n: number) => 0x0af40000 + (n >> 6);
 const ports = (n: number) => ((32768 + (n & 63)) << 16) | 443;
 
 function filled4(flows: number, shards: number): Conntrack {
-  const ct = createConntrack(4, 2 * flows, shards);
+  const ct = createConntrack(4, 2 * flows, shards, 0);
   for (let n = 0; n < flows; n++) {
     const shard = n & (shards - 1);
     ctInsert4(ct, shard, 0, TCP, source(n), DST, ports(n), source(n), DST + 1, ports(n), 1, 0, LATER, 0);
@@ -35,7 +36,7 @@ function filled4(flows: number, shards: number): Conntrack {
 }
 
 function filled6(flows: number): Conntrack {
-  const ct = createConntrack(6, 2 * flows, 256);
+  const ct = createConntrack(6, 2 * flows, 256, 0);
   const d = 0xfd000000 | 0;
   for (let n = 0; n < flows; n++) {
     const s3 = source(n);
@@ -114,7 +115,7 @@ export default async function (): Promise<Bench> {
     }
   });
 
-  const full = createConntrack(4, 16384, 1);
+  const full = createConntrack(4, 16384, 1, 0);
   const lifetimes = new Int32Array(16).fill(1000);
   let flood = 0;
   const add = (): number =>

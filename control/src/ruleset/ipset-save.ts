@@ -208,12 +208,13 @@ function readParts(set: Ipset, text: string): IpsetPart[] {
 
 function readPrefix(family: Family, text: string): Prefix {
   const prefix = parseAddressOrPrefix(text);
-  const wrong = new IpsetError(`'${text}' is no IPv${family} address or network`);
-  if (prefix === null) throw wrong;
+  const isMapped = prefix?.family === 4 && family === 6 && text.includes(':');
+  if (prefix === null || (prefix.family !== family && !isMapped)) {
+    throw new IpsetError(`'${text}' is no IPv${family} address or network`);
+  }
   if (prefix.length === 0) throw new IpsetError(`'${text}' is a network of length 0, which no set can hold`);
   if (prefix.family === family) return prefix;
   // An IPv4-mapped address in a set of IPv6 addresses.
-  if (family !== 6 || !text.includes(':')) throw wrong;
   const words: Words = [0, 0, 0xffff, prefix.words[0]];
   const mapped = makePrefix(6, words, prefix.length + 96);
   return { ...mapped, text: `${formatWords(6, mapped.words)}/${mapped.length}` };

@@ -298,31 +298,25 @@ const MOST_HITS = 255;
 /** What rules of a dump do with one `recent` list, taken together. */
 export function noteListUse(lists: Map<string, ListUse>, options: readonly Given[]): void {
   const name = optionValue(options, 'name') ?? 'DEFAULT';
-  const known = lists.get(name) ?? { plain: true, stamps: 1 };
+  const known = lists.get(name) ?? { plain: true, stamps: 1, mask: optionValue(options, 'mask') };
   const hits = Number(optionValue(options, 'hitcount') ?? '1');
   let stamps = known.stamps;
   while (stamps < Math.min(hits, MOST_HITS)) stamps *= 2;
-  lists.set(name, { plain: known.plain && isPlain(options), stamps });
+  lists.set(name, { plain: known.plain && isPlain(options) && isFullMask(known.mask), stamps, mask: known.mask });
 }
+
+/** Options that kube-proxy's two forms do not have. */
+const FURTHER_RECENT = ['rdest', 'hitcount', 'rttl', 'update', 'remove'] as const;
 
 function isPlain(options: readonly Given[]): boolean {
-  if (options.some(({ invert }) => invert) || hasOption(options, 'rdest') || hasOption(options, 'hitcount'))
-    return false;
-  if (
-    hasOption(options, 'rttl') ||
-    hasOption(options, 'update') ||
-    hasOption(options, 'remove') ||
-    !hasFullMask(options)
-  )
-    return false;
+  if (options.some(({ invert }) => invert)) return false;
+  if (FURTHER_RECENT.some((option) => hasOption(options, option))) return false;
   if (hasOption(options, 'set')) return !hasOption(options, 'rcheck');
-  return (
-    hasOption(options, 'rcheck') && hasOption(options, 'reap') && Number(optionValue(options, 'seconds') ?? '0') > 0
-  );
+  const seconds = Number(optionValue(options, 'seconds') ?? '0');
+  return hasOption(options, 'rcheck') && hasOption(options, 'reap') && seconds > 0;
 }
 
-function hasFullMask(options: readonly Given[]): boolean {
-  const mask = optionValue(options, 'mask');
+function isFullMask(mask: string | null): boolean {
   return (
     mask === null || mask === '255.255.255.255' || mask.toLowerCase() === 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
   );
@@ -330,7 +324,7 @@ function hasFullMask(options: readonly Given[]): boolean {
 
 function recentMatch(options: readonly Given[], context: RuleContext): Match {
   const name = optionValue(options, 'name') ?? 'DEFAULT';
-  const use = context.lists.get(name) ?? { plain: false, stamps: 1 };
+  const use = context.lists.get(name) ?? { plain: false, stamps: 1, mask: null };
   const seconds = readNumber(optionValue(options, 'seconds') ?? '0', 0x1fffff);
   if (use.plain) return { kind: 'recent', list: name, seconds: hasOption(options, 'set') ? 0 : seconds };
   const hits = readNumber(optionValue(options, 'hitcount') ?? '0', MOST_HITS);
@@ -340,9 +334,7 @@ function recentMatch(options: readonly Given[], context: RuleContext): Match {
   if (hasOption(options, 'reap')) flags |= RECENT_REAP;
   if (hasOption(options, 'rdest')) flags |= RECENT_DST;
   if (hasOption(options, 'rttl')) flags |= RECENT_TTL;
-  const mask: Words = hasFullMask(options)
-    ? [-1, -1, -1, -1]
-    : readWords(optionValue(options, 'mask')!, context.family);
+  const mask: Words = isFullMask(use.mask) ? [-1, -1, -1, -1] : readWords(use.mask!, context.family);
   return {
     kind: 'encoded',
     op: MATCH_RECENT_LIST,

@@ -269,7 +269,8 @@ function natTarget(
   const isRandom = hasOption(options, 'random') || hasOption(options, 'random-fully');
   const keepsPort = first === last && !(ranged === TARGET_SNAT_RANGE && isRandom);
   const isOne = low?.every((word, i) => word === high[i]) ?? false;
-  if (low !== null && isOne && keepsPort && base < 0) return { kind: 'encoded', target: plain, args: [...low, first, last] };
+  if (low !== null && isOne && keepsPort && base < 0)
+    return { kind: 'encoded', target: plain, args: [...low, first, last] };
   const flags =
     (low === null ? 0 : RANGE_ADDRESS) |
     (first < 0 ? 0 : RANGE_PORTS) |

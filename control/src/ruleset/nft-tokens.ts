@@ -28,6 +28,7 @@ export interface Token {
   readonly glued: boolean;
 }
 
+/** Groups: end of a line, text in quotes, mark, word, any other character. */
 const TOKEN =
   /(\n)|[ \t\r]+|\\\n|#[^\n]*|"([^"\n]*)"|(==|!=|<=|>=|<<|>>|[{}(),;=!<>&|^@])|([^\s{}(),;=!<>&|^"@#]+)|(.)/gy;
 
@@ -35,41 +36,33 @@ const TOKEN =
 export function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
   let line = 1;
-  let end = 0;
+  let end = -1;
   TOKEN.lastIndex = 0;
   for (let match = TOKEN.exec(text); match !== null; match = TOKEN.exec(text)) {
-    const [whole, newline, quoted, mark, word, odd] = match;
     const start = match.index;
-    const stop = start + whole.length;
-    const glued = start === end && start > 0 && !/\s/.test(text[start - 1]!);
-    const place = { line, start, stop, glued };
-    end = stop;
-    if (newline !== undefined) {
-      tokens.push({ kind: 'end', text: '', ...place });
+    const stop = TOKEN.lastIndex;
+    const glued = start === end;
+    const push = (kind: TokenKind, part: string): void => {
+      tokens.push({ kind, text: part, line, start, stop, glued });
+      end = stop;
+    };
+    if (match[4] !== undefined) {
+      const word = match[4];
+      if (word === '.' || word === ':' || word === '/') push('mark', word);
+      else if (word.length > 1 && word.endsWith(':') && !word.endsWith('::')) {
+        // `{ 0: goto chain }`, as people write it; `fe80::` is an address.
+        tokens.push({ kind: 'word', text: word.slice(0, -1), line, start, stop: stop - 1, glued });
+        tokens.push({ kind: 'mark', text: ':', line, start: stop - 1, stop, glued: true });
+        end = stop;
+      } else push('word', word);
+    } else if (match[3] !== undefined) push('mark', match[3]);
+    else if (match[1] !== undefined) {
+      push('end', '');
       line++;
-    } else if (quoted !== undefined) tokens.push({ kind: 'string', text: quoted, ...place });
-    else if (mark !== undefined) tokens.push({ kind: 'mark', text: mark, ...place });
-    else if (word !== undefined) pushWord(tokens, word, place);
-    else if (odd !== undefined) tokens.push({ kind: 'mark', text: odd, ...place });
-    else if (whole === '\\\n') line++;
+    } else if (match[2] !== undefined) push('string', match[2]);
+    else if (match[5] !== undefined) push('mark', match[5]);
+    else if (text[start] === '\\') line++;
   }
   tokens.push({ kind: 'end', text: '', line, start: text.length, stop: text.length, glued: false });
   return tokens;
-}
-
-type Place = Pick<Token, 'line' | 'start' | 'stop' | 'glued'>;
-
-function pushWord(tokens: Token[], word: string, place: Place): void {
-  if (word === '.' || word === ':' || word === '/') {
-    tokens.push({ kind: 'mark', text: word, ...place });
-    return;
-  }
-  // `{ 0: goto chain }`, as people write it; `fe80::` is an address.
-  if (word.length > 1 && word.endsWith(':') && !word.endsWith('::')) {
-    const colon = place.stop - 1;
-    tokens.push({ kind: 'word', text: word.slice(0, -1), ...place, stop: colon });
-    tokens.push({ kind: 'mark', text: ':', ...place, start: colon, glued: true });
-    return;
-  }
-  tokens.push({ kind: 'word', text: word, ...place });
 }

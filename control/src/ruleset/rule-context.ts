@@ -31,6 +31,8 @@ export interface ListUse {
   readonly plain: boolean;
   /** Stamps that an address keeps: a power of two, at least the most hits that a rule asks for. */
   readonly stamps: number;
+  /** As its first rule says it: the kernel keeps that for all of them. Null: whole addresses. */
+  readonly mask: string | null;
 }
 
 export interface RuleContext {

@@ -50,7 +50,7 @@ export function createNetfilterScratch(): NetfilterScratch {
   return {
     flow: new Int32Array(FLOW_WORDS),
     tcp: new Int32Array(2 * CT_OWN_WORDS),
-    stack: new Int32Array(RULE_STACK + 1),
+    stack: new Int32Array(RULE_STACK),
     inner: new Int32Array(TUPLE_WORDS),
     outer: new Int32Array(TUPLE_WORDS),
   };

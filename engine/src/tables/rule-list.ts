@@ -20,6 +20,13 @@
  * `bases[(row * HOOKS + hook) * RULE_TABLES + table]` is the chain that the hook enters, -1 for none; `policies` beside it is
  * TARGET_ACCEPT or TARGET_DROP.
  *
+ * Most rules of a large chain ask for one destination address first (KUBE-SERVICES: a rule a Service). Where a body begins
+ * with RUN_LEAST such rules or more, a *run* tells their addresses, so that a walk over rules that do not match reads one
+ * word of each: `runs[row * chains + chain]`, -1 for none, is the word behind all bodies at which it begins:
+ *
+ *     u+0  rules   u+1  the word behind the last of them   u+2… address of each (IPv6: its last word)
+ *     then the word of each
+ *
  * Written by the compiler only, read by all; a change is a new rule list in a new image.
  */
 
@@ -268,11 +275,20 @@ export interface RuleList {
   readonly chains: number;
   readonly rows: Int32Array;
   readonly starts: Int32Array;
+  readonly runs: Int32Array;
   readonly bases: Int32Array;
   readonly policies: Int32Array;
 }
 
 /** Appends rules to bodies; the compiler drives it and keeps what belongs to a rule id. */
+/** Rules that a run has at least. */
+const RUN_LEAST = 16;
+/** Words of a run before its addresses. */
+export const RUN_HEAD = 2;
+
+const FIRST_DST4 = MATCH_DST4 | (3 << 8);
+const FIRST_DST6 = MATCH_DST6 | (9 << 8);
+
 export class RuleListBuilder {
   private words = new Int32Array(1024);
   private used = 0;
@@ -322,14 +338,46 @@ export class RuleListBuilder {
     bases: ArrayLike<number>,
     policies: ArrayLike<number>,
   ): RuleList {
+    const runs = this.addRuns(starts);
     return {
       words: share(this.words.subarray(0, this.used)),
       chains,
       rows: share(rows),
       starts: share(starts),
+      runs: share(runs),
       bases: share(bases),
       policies: share(policies),
     };
+  }
+
+  /** Adds the runs of the bodies that have one; for each start its run. */
+  private addRuns(starts: ArrayLike<number>): Int32Array {
+    const runOf = new Map<number, number>([[-1, -1]]);
+    const bodiesEnd = this.used;
+    return Int32Array.from(starts, (start) => {
+      let run = runOf.get(start);
+      if (run === undefined) {
+        run = start < bodiesEnd ? this.addRun(start) : -1;
+        runOf.set(start, run);
+      }
+      return run;
+    });
+  }
+
+  private addRun(start: number): number {
+    const rules: number[] = [];
+    const addresses: number[] = [];
+    let r = start;
+    for (; this.words[r]! !== 0; r += this.words[r]!) {
+      const address = plainDestination(this.words, r);
+      if (address === null) break;
+      rules.push(r);
+      addresses.push(address);
+    }
+    if (rules.length < RUN_LEAST) return -1;
+    const run = this.used;
+    for (const word of [rules.length, r, ...addresses, ...rules]) this.push(word);
+    return run;
   }
 
   private endRule(): void {
@@ -346,6 +394,16 @@ export class RuleListBuilder {
     }
     this.words[this.used++] = word;
   }
+}
+
+/** The address (IPv6: its last word) that the rule's first match asks for and nothing else; null for any other rule. */
+function plainDestination(words: Int32Array, r: number): number | null {
+  const m = r + words[r + 2]!;
+  if (m >= r + words[r]!) return null;
+  if (words[m] === FIRST_DST4) return words[m + 2] === -1 ? words[m + 1]! : null;
+  if (words[m] !== FIRST_DST6) return null;
+  const isWhole = (words[m + 5]! & words[m + 6]! & words[m + 7]! & words[m + 8]!) === -1;
+  return isWhole ? words[m + 4]! : null;
 }
 
 function share(from: ArrayLike<number>): Int32Array {

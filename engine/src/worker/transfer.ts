@@ -50,6 +50,7 @@ export interface RuleListParts {
   readonly chains: number;
   readonly rows: SharedArrayBuffer;
   readonly starts: SharedArrayBuffer;
+  readonly runs: SharedArrayBuffer;
   readonly bases: SharedArrayBuffer;
   readonly policies: SharedArrayBuffer;
 }
@@ -214,6 +215,7 @@ function takeRules(rules: RuleList): RuleListParts {
     chains: rules.chains,
     rows: shared(rules.rows),
     starts: shared(rules.starts),
+    runs: shared(rules.runs),
     bases: shared(rules.bases),
     policies: shared(rules.policies),
   };
@@ -225,6 +227,7 @@ function attachRules(parts: RuleListParts): RuleList {
     chains: parts.chains,
     rows: new Int32Array(parts.rows),
     starts: new Int32Array(parts.starts),
+    runs: new Int32Array(parts.runs),
     bases: new Int32Array(parts.bases),
     policies: new Int32Array(parts.policies),
   };
