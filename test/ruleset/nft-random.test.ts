@@ -108,6 +108,7 @@ function replaceValues(json: string, edits: readonly (readonly [number, unknown]
   const places = new Map(edits);
   return JSON.stringify(JSON.parse(json), (_, value: unknown) => {
     at++;
-    return places.has(at) ? places.get(at) : value;
+    // A copy: a value that is put into itself would be circular.
+    return places.has(at) ? structuredClone(places.get(at)) : value;
   });
 }
