@@ -82,11 +82,12 @@ describe.runIf(available && SAVED === undefined).each(JUDGED_MODES)('%s', (mode:
   });
 });
 
-describe.runIf(available && SAVED !== undefined)('a saved case', () => {
-  it('does what the kernel does', { timeout: PATIENCE_MS }, async () => {
-    const one = JSON.parse(readFileSync(SAVED!, 'utf8')) as KernelCase;
-    const { packets, differences } = await judge(one, folder, new Coverage(one.mode));
-    expect(packets).toBeGreaterThan(0);
-    expect(differences.map(({ phase, text }) => `phase ${phase}: ${text}`).join('\n\n')).toBe('');
+if (SAVED !== undefined)
+  describe.runIf(available)('a saved case', () => {
+    it('does what the kernel does', { timeout: PATIENCE_MS }, async () => {
+      const one = JSON.parse(readFileSync(SAVED!, 'utf8')) as KernelCase;
+      const { packets, differences } = await judge(one, folder, new Coverage(one.mode));
+      expect(packets).toBeGreaterThan(0);
+      expect(differences.map(({ phase, text }) => `phase ${phase}: ${text}`).join('\n\n')).toBe('');
+    });
   });
-});
