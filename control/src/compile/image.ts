@@ -19,6 +19,8 @@ import { resolveClusterCidr } from '../cluster/cluster-cidr.ts';
 import type { Problem } from '../cluster/problem.ts';
 import type { Prefix } from '../model/address.ts';
 import type { DatapathConfig, Mode } from '../model/datapath.ts';
+import { type PolicyModel, resolvePolicies } from '../policy/policy-model.ts';
+import { policyProfile } from '../policy/profile.ts';
 import { type CompiledEbpf, compileEbpf } from './ebpf.ts';
 import { type CompiledRules, compileIptables } from './iptables.ts';
 import { kernelOptions } from './iptables-kube-proxy.ts';
@@ -41,6 +43,7 @@ export interface ClusterModel {
   /** The prefixes that hold the pods; empty with detectLocalMode None. */
   readonly clusterCidr: readonly Prefix[];
   readonly topology: ClusterTopology;
+  readonly policies: PolicyModel;
   readonly warnings: readonly Problem[];
   /** The node whose rules come from dumps, null where all are kube-proxy's. */
   readonly ruleset: NodeRuleset | null;
@@ -74,7 +77,8 @@ export function modelCluster(
   const { prefixes, warnings } = resolveClusterCidr(cluster, config.kubeProxy.clusterCIDR);
   const clusterCidr = config.kubeProxy.detectLocalMode === 'None' ? [] : prefixes;
   const topology = compileTopology(cluster, clusterCidr, ruleset?.interfaces ?? null);
-  return { cluster, config, clusterCidr, topology, warnings, ruleset };
+  const policies = resolvePolicies(cluster, topology, policyProfile(config.policy.profile));
+  return { cluster, config, clusterCidr, topology, policies, warnings: [...warnings, ...policies.warnings], ruleset };
 }
 
 /** Number of a mode in the engine. */

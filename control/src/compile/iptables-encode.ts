@@ -54,6 +54,7 @@ import {
   TABLE_SECURITY,
   TARGET_ACCEPT,
   TARGET_CONTINUE,
+  TARGET_DENY,
   TARGET_DNAT,
   TARGET_DROP,
   TARGET_GOTO,
@@ -259,6 +260,9 @@ export class RuleEncoder {
         return;
       case 'drop':
         builder.rule(TARGET_DROP, id, []);
+        return;
+      case 'deny':
+        builder.rule(TARGET_DENY, id, []);
         return;
       case 'return':
         builder.rule(TARGET_RETURN, id, []);

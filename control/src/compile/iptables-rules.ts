@@ -10,6 +10,7 @@ import type { Address, Prefix } from '../model/address.ts';
 import type { KubernetesObject } from '../model/metadata.ts';
 import { type Origin, originOf } from '../model/origin.ts';
 import type { Protocol } from '../model/port.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
 import { endpointAddressOrigin, endpointPortOrigin, type ServiceEndpoint } from './service-ports.ts';
 
 /** In the order in which `iptables-legacy-save` prints them on a node where kube-proxy loaded them. */
@@ -81,6 +82,8 @@ export interface EncodedMatch {
 
 export type Target =
   | { readonly kind: 'accept' | 'drop' | 'return' | 'reject' }
+  /** DROP by a policy: the reason is `policy-denied`. */
+  | { readonly kind: 'deny' }
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
   /** A target of a dump in the engine's words: TARGET_… and its arguments. */
   | { readonly kind: 'encoded'; readonly target: number; readonly args: readonly number[] }
@@ -111,6 +114,8 @@ export interface Rule {
   readonly sources: readonly Source[];
   /** The line as a dump has it; null for a rule that was made. */
   readonly text: string | null;
+  /** What a packet that takes the rule's target was judged to be by policies; null where it is not a judgement. */
+  readonly judgement: Judgement | null;
 }
 
 export interface Chain {
@@ -134,6 +139,7 @@ export function makeRule(
   matches: readonly Match[],
   target: Target | null,
   sources: readonly Source[],
+  judgement: Judgement | null = null,
 ): Rule {
   return {
     table,
@@ -146,6 +152,7 @@ export function makeRule(
     target,
     sources,
     text: null,
+    judgement,
   };
 }
 

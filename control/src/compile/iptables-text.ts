@@ -90,6 +90,7 @@ function targetText(target: Target, family: Family): string {
     case 'accept':
       return ' -j ACCEPT';
     case 'drop':
+    case 'deny':
       return ' -j DROP';
     case 'return':
       return ' -j RETURN';

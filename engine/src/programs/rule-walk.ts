@@ -26,6 +26,7 @@ import {
   type RuleList,
   TARGET_ACCEPT,
   TARGET_CONNMARK,
+  TARGET_DENY,
   TARGET_DNAT,
   TARGET_DNAT_RANGE,
   TARGET_DROP,
@@ -42,7 +43,7 @@ import {
   TARGET_SNAT_RANGE,
 } from '../tables/rule-list.ts';
 import type { Burst } from '../wire/burst.ts';
-import { REASON_CHAIN_POLICY, REASON_RULE_DROP, REASON_RULE_LOOP } from '../wire/reason.ts';
+import { REASON_CHAIN_POLICY, REASON_POLICY_DENIED, REASON_RULE_DROP, REASON_RULE_LOOP } from '../wire/reason.ts';
 import { applyConnmark } from './connmark.ts';
 import { COUNT_RULES } from './count.ts';
 import type { Datapath } from './datapath.ts';
@@ -208,6 +209,8 @@ function runTarget(dp: Datapath, b: Burst, s: number, words: Int32Array, r: numb
       return 0;
     case TARGET_DROP:
       return -REASON_RULE_DROP;
+    case TARGET_DENY:
+      return -REASON_POLICY_DENIED;
     case TARGET_REJECT:
       return rejectFrame(dp, b, s, words[r + RULE_HEAD]);
     case TARGET_MARK:

@@ -66,6 +66,8 @@ export const TARGET_SNAT_RANGE = 14;
 export const TARGET_REDIRECT = 15;
 /** Arguments: four address words, four mask words: the masked part of the address changes, source or destination by hook. */
 export const TARGET_NETMAP = 16;
+/** DROP by a policy. */
+export const TARGET_DENY = 17;
 
 export const REJECT_PORT_UNREACHABLE = 0;
 export const REJECT_HOST_UNREACHABLE = 1;
