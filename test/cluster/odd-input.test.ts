@@ -277,15 +277,13 @@ describe('kinds that are not modelled', () => {
       policy('security.istio.io/v1', 'AuthorizationPolicy', 'istio-system', {
         selector: { matchLabels: { app: 'web' } },
       }),
-      policy('policy.networking.k8s.io/v1alpha1', 'AdminNetworkPolicy', undefined, {
-        subject: { pods: { podSelector: { matchLabels: { app: 'web' } } } },
-      }),
+      policy('crd.antrea.io/v1beta1', 'ClusterNetworkPolicy', undefined, { tier: 'securityops', priority: 5 }),
     ]);
     expect(cluster.unmodelledPolicies.map(({ kind, namespace, podLabels }) => [kind, namespace, podLabels])).toEqual([
-      ['AdminNetworkPolicy', '', { app: 'web' }],
       ['AuthorizationPolicy', '', { app: 'web' }],
       ['CiliumClusterwideNetworkPolicy', '', {}],
       ['CiliumNetworkPolicy', 'shop', { app: 'web', tier: 'x' }],
+      ['ClusterNetworkPolicy', '', null],
       ['GlobalNetworkPolicy', '', null],
       ['NetworkPolicy', 'shop', { app: 'web', tier: 'db' }],
     ]);

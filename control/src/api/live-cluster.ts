@@ -100,7 +100,7 @@ export class LiveCluster {
     const touched = edit.objects?.(draft) ?? (edit.objects === undefined ? [] : null);
     const datapath = edit.datapath ?? this.datapath;
     const cluster = completeCluster(draft, completionOptions(datapath));
-    const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults));
+    const model = modelCluster(cluster, resolveDatapath(datapath, cluster.defaults), null, this.model.identities);
     const commits = this.publishers.map((publisher) => publisher.prepare(model));
     if (edit.dryRun === true) return;
     this.store = draft;
@@ -146,6 +146,12 @@ function listCompleted(cluster: Cluster, store: ObjectStore, kind: KindName): re
       return cluster.endpointSlices;
     case 'NetworkPolicy':
       return cluster.networkPolicies;
+    case 'ClusterNetworkPolicy':
+      return cluster.clusterNetworkPolicies;
+    case 'AdminNetworkPolicy':
+      return cluster.adminNetworkPolicies;
+    case 'BaselineAdminNetworkPolicy':
+      return cluster.baselineAdminNetworkPolicies;
     default:
       return listStored(store, kind);
   }

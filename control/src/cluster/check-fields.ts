@@ -3,6 +3,8 @@
  * real API server lets in. Nothing here looks at another object.
  */
 
+import { checkAdminNetworkPolicy, checkBaselineAdminNetworkPolicy } from './check-admin-network-policy.ts';
+import { checkClusterNetworkPolicy } from './check-cluster-network-policy.ts';
 import { checkEndpointSlice, checkEndpoints } from './check-endpoint-slice.ts';
 import { checkNetworkPolicy } from './check-network-policy.ts';
 import { checkNode } from './check-node.ts';
@@ -33,6 +35,15 @@ export function checkFields(tagged: TaggedObject): readonly FieldProblem[] {
       break;
     case 'NetworkPolicy':
       checkNetworkPolicy(tagged.object, report);
+      break;
+    case 'ClusterNetworkPolicy':
+      checkClusterNetworkPolicy(tagged.object, report);
+      break;
+    case 'AdminNetworkPolicy':
+      checkAdminNetworkPolicy(tagged.object, report);
+      break;
+    case 'BaselineAdminNetworkPolicy':
+      checkBaselineAdminNetworkPolicy(tagged.object, report);
       break;
     case 'Deployment':
     case 'ReplicaSet':

@@ -1,8 +1,12 @@
-/** Checks of one NetworkPolicy: its CIDRs, ports and label expressions. */
+/**
+ * Checks of one NetworkPolicy: its CIDRs, ports, label selectors and types.
+ *
+ * Odd but valid (a warning): rules of a direction that the policyTypes leave out, a type that stands twice.
+ */
 
 import { inPrefix } from '../model/address.ts';
-import type { LabelSelector } from '../model/label-selector.ts';
 import type { NetworkPolicy } from '../model/network-policy.ts';
+import { checkLabelSelector } from './check-label-selector.ts';
 import { type FieldReport, isPortName, isPortNumber } from './field-report.ts';
 import { show } from './shape.ts';
 
@@ -11,7 +15,7 @@ type Peer = NonNullable<Rule['from']>[number];
 type Port = NonNullable<Rule['ports']>[number];
 
 export function checkNetworkPolicy({ spec }: NetworkPolicy, report: FieldReport): void {
-  checkSelector(spec.podSelector, 'spec.podSelector', report);
+  checkLabelSelector(spec.podSelector, 'spec.podSelector', report);
   spec.ingress?.forEach((rule, index) => {
     const field = `spec.ingress[${index}]`;
     rule.from?.forEach((peer, position) => {
@@ -30,19 +34,38 @@ export function checkNetworkPolicy({ spec }: NetworkPolicy, report: FieldReport)
       checkPort(port, `${field}.ports[${position}]`, report);
     });
   });
+  checkTypes(spec, report);
+}
+
+function checkTypes({ policyTypes = [], ingress = [], egress = [] }: NetworkPolicy['spec'], report: FieldReport): void {
+  if (policyTypes.length > 2) {
+    report.error('spec.policyTypes', `holds ${policyTypes.length} types; a policy takes at most 2`);
+    return;
+  }
+  if (policyTypes.length === 2 && policyTypes[0] === policyTypes[1]) {
+    report.warn('spec.policyTypes[1]', `${policyTypes[1]} stands twice`);
+  }
+  if (policyTypes.length === 0) return;
+  const note = (rules: readonly unknown[], field: string, type: 'Ingress' | 'Egress'): void => {
+    if (rules.length > 0 && !policyTypes.includes(type)) {
+      report.warn(field, `has no effect: policyTypes leaves ${type} out`);
+    }
+  };
+  note(ingress, 'spec.ingress', 'Ingress');
+  note(egress, 'spec.egress', 'Egress');
 }
 
 function checkPeer(peer: Peer, field: string, report: FieldReport): void {
-  if (peer.podSelector !== undefined) checkSelector(peer.podSelector, `${field}.podSelector`, report);
-  if (peer.namespaceSelector !== undefined) checkSelector(peer.namespaceSelector, `${field}.namespaceSelector`, report);
-  const { ipBlock } = peer;
+  const { podSelector, namespaceSelector, ipBlock } = peer;
+  if (podSelector !== undefined) checkLabelSelector(podSelector, `${field}.podSelector`, report);
+  if (namespaceSelector !== undefined) checkLabelSelector(namespaceSelector, `${field}.namespaceSelector`, report);
   if (ipBlock === undefined) {
-    if (peer.podSelector === undefined && peer.namespaceSelector === undefined) {
+    if (podSelector === undefined && namespaceSelector === undefined) {
       report.error(field, 'needs a podSelector, a namespaceSelector or an ipBlock');
     }
     return;
   }
-  if (peer.podSelector !== undefined || peer.namespaceSelector !== undefined) {
+  if (podSelector !== undefined || namespaceSelector !== undefined) {
     report.error(field, 'ipBlock stands alone in its peer');
   }
   const block = report.prefix(`${field}.ipBlock.cidr`, ipBlock.cidr);
@@ -56,8 +79,9 @@ function checkPeer(peer: Peer, field: string, report: FieldReport): void {
 }
 
 function checkPort({ port, endPort }: Port, field: string, report: FieldReport): void {
-  if (typeof port === 'number' && !isPortNumber(port))
+  if (typeof port === 'number' && !isPortNumber(port)) {
     report.error(`${field}.port`, `${port} is not a port (1 to 65535)`);
+  }
   if (typeof port === 'string' && !isPortName(port)) {
     report.error(`${field}.port`, `${show(port)} is neither a port's number nor its name`);
   }
@@ -65,14 +89,4 @@ function checkPort({ port, endPort }: Port, field: string, report: FieldReport):
   if (typeof port !== 'number') report.error(`${field}.endPort`, 'needs a number in port');
   else if (!isPortNumber(endPort)) report.error(`${field}.endPort`, `${endPort} is not a port (1 to 65535)`);
   else if (endPort < port) report.error(`${field}.endPort`, `${endPort} lies before port ${port}`);
-}
-
-function checkSelector({ matchExpressions }: LabelSelector, field: string, report: FieldReport): void {
-  matchExpressions?.forEach(({ operator, values }, index) => {
-    const count = values?.length ?? 0;
-    const takesValues = operator === 'In' || operator === 'NotIn';
-    const at = `${field}.matchExpressions[${index}].values`;
-    if (takesValues && count === 0) report.error(at, `is required with ${operator}`);
-    if (!takesValues && count > 0) report.error(at, `must be empty with ${operator}`);
-  });
 }

@@ -7,6 +7,9 @@
  * in it changes afterwards: a change of the desired state makes a new cluster.
  */
 
+import type { AdminNetworkPolicy } from '../model/admin-network-policy.ts';
+import type { BaselineAdminNetworkPolicy } from '../model/baseline-admin-network-policy.ts';
+import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts';
 import type { DatapathInput } from '../model/datapath.ts';
 import type { EndpointSlice } from '../model/endpoint-slice.ts';
 import type { Namespace } from '../model/namespace.ts';
@@ -41,6 +44,10 @@ export interface Cluster {
   readonly services: readonly Service[];
   readonly endpointSlices: readonly EndpointSlice[];
   readonly networkPolicies: readonly NetworkPolicy[];
+  readonly clusterNetworkPolicies: readonly ClusterNetworkPolicy[];
+  readonly adminNetworkPolicies: readonly AdminNetworkPolicy[];
+  /** At most one. */
+  readonly baselineAdminNetworkPolicies: readonly BaselineAdminNetworkPolicy[];
   readonly unmodelled: readonly UnmodelledKind[];
   readonly unmodelledPolicies: readonly UnmodelledPolicy[];
   readonly warnings: readonly Problem[];

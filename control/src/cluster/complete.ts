@@ -72,7 +72,6 @@ export function completeCluster(store: ObjectStore, options: CompletionOptions &
   addServiceAddresses(services, families, options.serviceCIDRs ?? [], named, problems);
 
   const endpointSlices = gatherSlices(store, services, pods, nodes, problems);
-  const networkPolicies = store.list('NetworkPolicy');
   const namespaces = gatherNamespaces(store);
   warnPartialDump(store, options.isDump === true, problems);
   if (problems.errors.length > 0) throw new InputError(problems.errors);
@@ -84,7 +83,10 @@ export function completeCluster(store: ObjectStore, options: CompletionOptions &
     pods,
     services,
     endpointSlices,
-    networkPolicies,
+    networkPolicies: store.list('NetworkPolicy'),
+    clusterNetworkPolicies: store.list('ClusterNetworkPolicy'),
+    adminNetworkPolicies: store.list('AdminNetworkPolicy'),
+    baselineAdminNetworkPolicies: store.list('BaselineAdminNetworkPolicy'),
     unmodelled: countKinds(others),
     unmodelledPolicies: others.flatMap(({ policy }) => (policy === null ? [] : [policy])).sort(byKindAndName),
     warnings: [...(options.warnings ?? []), ...problems.warnings],

@@ -13,15 +13,22 @@ export interface InputFile {
   readonly path: string;
   /** Found in a folder, so not named by the user. */
   readonly found: boolean;
+  /** Set where the file lies elsewhere than on the disk, such as in a commit. */
+  readonly text?: string;
 }
 
 const STDIN = '<stdin>';
-const MANIFEST = /\.(ya?ml|json)$/i;
+/** Names that are read in folders. */
+export const MANIFEST = /\.(ya?ml|json)$/i;
 
 /** Expands paths to files, in the order given and by name inside folders. */
-export function listFiles(paths: readonly string[], problems: Problem[]): InputFile[] {
+export function listFiles(paths: readonly (string | InputFile)[], problems: Problem[]): InputFile[] {
   const files: InputFile[] = [];
   for (const path of paths) {
+    if (typeof path !== 'string') {
+      files.push(path);
+      continue;
+    }
     if (path === '-') {
       files.push({ path: STDIN, found: false });
       continue;
@@ -40,6 +47,7 @@ export function listFiles(paths: readonly string[], problems: Problem[]): InputF
 
 /** The text of a file, or null after a problem: too large, unreadable, not UTF-8. */
 export function readText(file: InputFile, problems: Problem[]): string | null {
+  if (file.text !== undefined) return file.text;
   let bytes: Buffer;
   try {
     if (file.path !== STDIN && statSync(file.path).size > MAX_FILE_BYTES) {
@@ -80,6 +88,6 @@ function walkFolder(folder: string, seen: Set<string>, files: InputFile[], probl
   }
 }
 
-function fileError(file: string, message: string): Problem {
+export function fileError(file: string, message: string): Problem {
   return { severity: 'error', file, document: 0, object: '', field: '', message };
 }

@@ -5,6 +5,12 @@
  */
 
 import type { TSchema } from '@sinclair/typebox';
+import { type AdminNetworkPolicy, AdminNetworkPolicySchema } from '../model/admin-network-policy.ts';
+import {
+  type BaselineAdminNetworkPolicy,
+  BaselineAdminNetworkPolicySchema,
+} from '../model/baseline-admin-network-policy.ts';
+import { type ClusterNetworkPolicy, ClusterNetworkPolicySchema } from '../model/cluster-network-policy.ts';
 import { type ConfigMap, ConfigMapSchema } from '../model/config-map.ts';
 import { type CronJob, CronJobSchema } from '../model/cron-job.ts';
 import { type DaemonSet, DaemonSetSchema } from '../model/daemon-set.ts';
@@ -28,6 +34,9 @@ export interface KindTypes {
   Endpoints: Endpoints;
   EndpointSlice: EndpointSlice;
   NetworkPolicy: NetworkPolicy;
+  ClusterNetworkPolicy: ClusterNetworkPolicy;
+  AdminNetworkPolicy: AdminNetworkPolicy;
+  BaselineAdminNetworkPolicy: BaselineAdminNetworkPolicy;
   ConfigMap: ConfigMap;
   Deployment: Deployment;
   ReplicaSet: ReplicaSet;
@@ -47,6 +56,8 @@ export interface KindEntry {
   readonly plural: string;
   readonly namespaced: boolean;
   readonly schema: TSchema;
+  /** Other versions of the same shape; objects of them are read as `version`. */
+  readonly alsoRead?: readonly string[];
 }
 
 export const KINDS: Readonly<Record<KindName, KindEntry>> = {
@@ -68,6 +79,28 @@ export const KINDS: Readonly<Record<KindName, KindEntry>> = {
     plural: 'networkpolicies',
     namespaced: true,
     schema: NetworkPolicySchema,
+  },
+  ClusterNetworkPolicy: {
+    group: 'policy.networking.k8s.io',
+    version: 'v1alpha2',
+    plural: 'clusternetworkpolicies',
+    namespaced: false,
+    schema: ClusterNetworkPolicySchema,
+    alsoRead: ['v1beta1'],
+  },
+  AdminNetworkPolicy: {
+    group: 'policy.networking.k8s.io',
+    version: 'v1alpha1',
+    plural: 'adminnetworkpolicies',
+    namespaced: false,
+    schema: AdminNetworkPolicySchema,
+  },
+  BaselineAdminNetworkPolicy: {
+    group: 'policy.networking.k8s.io',
+    version: 'v1alpha1',
+    plural: 'baselineadminnetworkpolicies',
+    namespaced: false,
+    schema: BaselineAdminNetworkPolicySchema,
   },
   ConfigMap: { group: '', version: 'v1', plural: 'configmaps', namespaced: true, schema: ConfigMapSchema },
   Deployment: { group: 'apps', version: 'v1', plural: 'deployments', namespaced: true, schema: DeploymentSchema },
@@ -109,6 +142,8 @@ export function matchKind(apiVersion: string, kind: string): KindMatch {
   const entry = KINDS[kind];
   const expected = apiVersionOf(entry);
   if (apiVersion === expected) return { status: 'modelled', kind };
+  if (entry.alsoRead?.some((version) => apiVersion === `${entry.group}/${version}`))
+    return { status: 'modelled', kind };
   const group = groupOf(apiVersion);
   if (group !== entry.group && isForeignGroup(group)) return { status: 'unmodelled' };
   return {

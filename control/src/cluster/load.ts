@@ -69,7 +69,7 @@ export function loadCluster(paths: readonly string[], options: LoadOptions = {})
 }
 
 /** Reads without completing: errors are answered, not thrown. */
-export function readInput(paths: readonly string[], options: LoadOptions = {}): ReadInput {
+export function readInput(paths: readonly (string | InputFile)[], options: LoadOptions = {}): ReadInput {
   const reader = new InputReader();
   for (const file of listFiles(paths, reader.errors)) reader.readFile(file);
   options.objects?.forEach((object, index) => {
@@ -174,8 +174,19 @@ class InputReader implements ReadInput {
       const message = 'is left out: a Helm test exists only while `helm test` runs';
       const field = 'metadata.annotations';
       this.warnings.push({ ...this.#at('warning', number), object: describeValue(value), field, message, line });
-    } else if (result.status === 'object') this.store.put(result.tagged);
-    else this.store.putUnmodelled(result.other);
+    } else if (result.status === 'object') {
+      const isNew = this.store.put(result.tagged);
+      if (!isNew && result.tagged.kind === 'BaselineAdminNetworkPolicy') this.#reportSecond(value, number, place);
+    } else this.store.putUnmodelled(result.other);
+  }
+
+  /** Of other objects the last one of a name wins; a second baseline is not meant to replace the first. */
+  #reportSecond(value: unknown, number: number, place: SourcePlace | undefined): void {
+    if (place === undefined) return;
+    const message = 'a cluster has one BaselineAdminNetworkPolicy, and the input holds another before this';
+    const line = place.locate('metadata.name').line;
+    const object = describeValue(value);
+    this.errors.push({ ...this.#at('error', number), object, field: 'metadata.name', message, line });
   }
 
   #reportFields(

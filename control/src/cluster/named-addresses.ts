@@ -43,5 +43,11 @@ export function collectNamedAddresses(store: ObjectStore, reserved: readonly str
       for (const text of ipBlock.except ?? []) named.add(text);
     }
   }
+  for (const kind of ['ClusterNetworkPolicy', 'AdminNetworkPolicy', 'BaselineAdminNetworkPolicy'] as const) {
+    for (const { spec } of store.list(kind)) {
+      for (const { networks } of spec.egress.flatMap(({ to }) => to))
+        for (const text of networks ?? []) named.add(text);
+    }
+  }
   return named;
 }

@@ -6,7 +6,7 @@
 import { type SourcePlace, setPlace } from '../model/origin.ts';
 import { checkFields } from './check-fields.ts';
 import { plainWordAt } from './document.ts';
-import { KINDS, type KindName, type KindTypes, matchKind } from './kinds.ts';
+import { apiVersionOf, KINDS, type KindName, type KindTypes, matchKind } from './kinds.ts';
 import { nameHash } from './name-hash.ts';
 import { checkShape, type FieldProblem, hasShape, type ShapeError, show, toFieldProblem } from './shape.ts';
 import { isUnmodelledPolicy, readUnmodelledPolicy, type UnmodelledPolicy } from './unmodelled-policy.ts';
@@ -59,6 +59,7 @@ export function readObject(value: unknown, place?: SourcePlace): ReadResult {
 
 function readModelled(value: object, kind: KindName, place: SourcePlace | undefined): ReadResult {
   fillName(value, kind);
+  Reflect.set(value, 'apiVersion', apiVersionOf(KINDS[kind]));
   const problems: FieldProblem[] = [];
   let tagged = tag(kind, value);
   if (tagged === null) {
@@ -105,6 +106,12 @@ function tag(kind: KindName, value: object): TaggedObject | null {
     case 'EndpointSlice':
       return tagAs(kind);
     case 'NetworkPolicy':
+      return tagAs(kind);
+    case 'ClusterNetworkPolicy':
+      return tagAs(kind);
+    case 'AdminNetworkPolicy':
+      return tagAs(kind);
+    case 'BaselineAdminNetworkPolicy':
       return tagAs(kind);
     case 'ConfigMap':
       return tagAs(kind);

@@ -28,7 +28,6 @@ const ciliumEndpoints: SelectorReader = (spec) => ciliumLabels(child(spec, 'endp
 const unreadable: SelectorReader = () => null;
 const workloads: SelectorReader = (spec) => matchLabels(child(spec, 'selector'));
 const calico: SelectorReader = (spec) => calicoLabels(spec['selector']);
-const subject: SelectorReader = (spec) => matchLabels(child(child(child(spec, 'subject'), 'pods'), 'podSelector'));
 const pods: SelectorReader = (spec) => matchLabels(child(spec, 'podSelector'));
 
 /** By `group/Kind`. */
@@ -43,9 +42,6 @@ const READERS: Readonly<Record<string, SelectorReader>> = {
   'projectcalico.org/GlobalNetworkPolicy': calico,
   'security.istio.io/AuthorizationPolicy': workloads,
   'security.istio.io/PeerAuthentication': workloads,
-  'policy.networking.k8s.io/AdminNetworkPolicy': subject,
-  'policy.networking.k8s.io/BaselineAdminNetworkPolicy': subject,
-  'policy.networking.k8s.io/ClusterNetworkPolicy': subject,
   'crd.antrea.io/NetworkPolicy': unreadable,
   'crd.antrea.io/ClusterNetworkPolicy': unreadable,
   'policy.linkerd.io/Server': pods,
@@ -58,8 +54,6 @@ const CLUSTER_KINDS = new Set([
   'CiliumClusterwideNetworkPolicy',
   'CiliumEgressGatewayPolicy',
   'GlobalNetworkPolicy',
-  'AdminNetworkPolicy',
-  'BaselineAdminNetworkPolicy',
   'ClusterNetworkPolicy',
 ]);
 

@@ -1,7 +1,7 @@
 /**
- * Label selectors: the schema, and the one place where a selector is matched against labels. Keys are looked up as own
- * properties only, so that a label called 'constructor' is just a label. NotIn and DoesNotExist match where the key is
- * absent.
+ * Label selectors: the schema, and what it means that a selector takes labels (policy/pod-index.ts does the same for many
+ * pods at once). Keys are looked up as own properties only, so that a label called 'constructor' is just a label. NotIn and
+ * DoesNotExist match where the key is absent.
  */
 
 import { type Static, Type } from '@sinclair/typebox';
