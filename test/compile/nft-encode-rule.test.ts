@@ -34,7 +34,7 @@ const element = (key: NftValue, value: NftElement['value'] = null): NftElement =
   timeoutSeconds: null,
   sources: [],
 });
-const rule = (...statements: NftStatement[]): NftRule => ({ statements, comment: null, sources: [] });
+const rule = (...statements: NftStatement[]): NftRule => ({ statements, comment: null, sources: [], judgement: null });
 const chain = (name: string, rules: NftRule[], base: NftChain['base'] = null): NftChain => ({
   name,
   base,

@@ -95,7 +95,7 @@ describe.runIf(available).each(JUDGED_MODES)('%s', (mode: Mode) => {
         }),
       ),
     );
-    const model = modelOf(world, false);
+    const model = modelOf({ world, tcpBeLiberal: false, policies: [], profile: 'kubernetes' });
     const settings = sysctls(routesLoopback(mode, model), false);
     const space = await NodeNamespace.make(world, folder, settings, rulesetOf(mode, model));
     const node = new FlatpathNode(model, mode, SIZES.length * FLOWS);

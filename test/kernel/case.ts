@@ -4,15 +4,19 @@
  */
 
 import type { Mode } from '../../control/src/model/datapath.ts';
+import type { ProfileName } from '../../control/src/policy/profile.ts';
 import type { World, WorldFamily } from '../conformance/world.ts';
 
 /** The node under judgement; all others are addresses behind its eth0. */
 export const JUDGED_NODE = 'node-1';
 
 export interface KernelCase {
-  readonly version: 1;
+  readonly version: 2;
   readonly mode: Mode;
   readonly world: World;
+  /** Policies as the API server has them, and the profile that they are judged by. */
+  readonly policies: readonly object[];
+  readonly profile: ProfileName;
   /** net.netfilter.nf_conntrack_tcp_be_liberal: conntrack judges no TCP window, and kube-proxy drops no INVALID packet. */
   readonly tcpBeLiberal: boolean;
   readonly flows: readonly Flow[];

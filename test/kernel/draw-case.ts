@@ -8,6 +8,7 @@ import type { Mode } from '../../control/src/model/datapath.ts';
 import { address } from '../conformance/matrix-world.ts';
 import { familyOf, type World, type WorldFamily, type WorldService } from '../conformance/world.ts';
 import type { Dress, Flow, FlowProtocol, KernelCase, Place } from './case.ts';
+import { drawPolicies } from './draw-policies.ts';
 import { drawHostSteps, drawSteps } from './draw-steps.ts';
 import { drawWorld, FAMILIES, SECOND_ADDRESS } from './draw-world.ts';
 import { modelOf } from './model.ts';
@@ -23,7 +24,7 @@ export function drawCase(seed: number, turn: number, mode: Mode): KernelCase {
   const drawer = new FlowDrawer(random, world, turn);
   const tour = FAMILIES.flatMap((family) => drawer.tourTargets(family));
   const flows = Array.from({ length: FLOWS }, (_, id) => drawer.draw(id, tour[id] ?? null));
-  return { version: 1, mode, world, tcpBeLiberal: turn % 4 === 1, flows };
+  return { version: 2, mode, world, ...drawPolicies(random), tcpBeLiberal: turn % 4 === 1, flows };
 }
 
 interface Client {
@@ -49,7 +50,7 @@ class FlowDrawer {
     this.random = random;
     this.world = world;
     this.turn = turn;
-    const { cluster } = modelOf(world, false);
+    const { cluster } = modelOf({ world, tcpBeLiberal: false, policies: [], profile: 'kubernetes' });
     this.healthPorts = cluster.services.map(({ spec }) => spec.healthCheckNodePort).filter((port) => port !== 0);
   }
 

@@ -6,6 +6,8 @@
  * the kernel's packets go to the kernel, replies to flatpath's to flatpath.
  */
 
+import type { Image } from '../../control/src/compile/image.ts';
+import { tellStory } from '../../control/src/explain/story.ts';
 import type { Captured } from './capture-stream.ts';
 import { type Flow, type KernelCase, type Place, placeName, type Step } from './case.ts';
 import { isSamePacket, type PortPair, portRange, withQuotedSum } from './compare.ts';
@@ -71,7 +73,7 @@ const ROUTERS = { 4: '203.0.113.254', 6: '2001:db8:113::fe' } as const;
 /** Judges a case. @param folder for captures to replay */
 export async function judge(one: KernelCase, folder: string, coverage: Coverage): Promise<Judgement> {
   const { mode, world, tcpBeLiberal } = one;
-  const model = modelOf(world, tcpBeLiberal);
+  const model = modelOf(one);
   const node = new FlatpathNode(model, mode, CONNECTIONS);
   coverage.expect(node.image);
   const settings = sysctls(routesLoopback(mode, model), tcpBeLiberal);
@@ -277,7 +279,7 @@ class Trial {
     this.packets++;
     let agreed: Agreement | null = null;
     const agrees = (outcome: Outcome) => {
-      agreed = agree(send, outcome, actual);
+      agreed = agree(this.node.image, send, outcome, actual);
       return agreed !== null;
     };
     const outcome = this.node.send(send.flatpath, send.from, (phase + 1) * PHASE_MS, agrees);
@@ -315,7 +317,7 @@ interface Agreement {
 }
 
 /** Whether what came out is the same, each packet matched with one; null if not. */
-function agree(send: Send, outcome: Outcome, actual: readonly Actual[]): Agreement | null {
+function agree(image: Image, send: Send, outcome: Outcome, actual: readonly Actual[]): Agreement | null {
   const left = joinWhereWhole(actual);
   const expected = joinWhereWhole(outcome.outgoing);
   if (left.length !== expected.length) return null;
@@ -328,7 +330,7 @@ function agree(send: Send, outcome: Outcome, actual: readonly Actual[]): Agreeme
         return isSamePacket(withQuotedSum(one.packet, flatpath), flatpath, ports, isAnswer);
       }
       if (isSamePacket(one.packet, flatpath, ports, isAnswer)) return true;
-      const drawn = outcome.beginsFlow ? drawnPorts(send, one.packet, flatpath) : null;
+      const drawn = outcome.beginsFlow ? drawnPorts(image, send, outcome, one.packet, flatpath) : null;
       if (drawn === null || !isSamePacket(one.packet, flatpath, drawn, isAnswer)) return false;
       ports = drawn;
       return true;
@@ -360,15 +362,28 @@ function joinWhereWhole<T extends Actual>(all: readonly T[]): T[] {
   );
 }
 
-/** The source ports that the two gave a new flow, if flatpath changed it and the kernel's is one it may draw. */
-function drawnPorts(send: Send, kernel: Uint8Array, flatpath: Uint8Array): PortPair | null {
+/** The source ports that the two gave a new flow, if flatpath drew one and the kernel's is one it may draw. */
+function drawnPorts(
+  image: Image,
+  send: Send,
+  outcome: Outcome,
+  kernel: Uint8Array,
+  flatpath: Uint8Array,
+): PortPair | null {
   const before = viewPacket(reassemble(send.flatpath)[0]!);
   const [own, model] = [viewPacket(kernel), viewPacket(flatpath)];
   if (before === null || own === null || model === null || send.step.kind === 'error') return null;
-  if (model.source === before.source && model.sport === before.sport) return null;
+  const isChanged = model.source !== before.source || model.sport !== before.sport;
+  if (!isChanged && !isMasqueraded(image, outcome)) return null;
   const [first, last] = portRange(before.protocol, before.sport);
   if (own.sport < first || own.sport > last || model.sport < first || model.sport > last) return null;
   return { kernel: own.sport, flatpath: model.sport };
+}
+
+/** What a local process sends may be masqueraded and draw the very port that it has. */
+function isMasqueraded(image: Image, { events }: Outcome): boolean {
+  const steps = tellStory(image, events).hops.flatMap((hop) => hop.steps);
+  return steps.some((met) => met.step === 'rule' && /masquerade/i.test(met.rule));
 }
 
 function datagramOf(flow: Flow): Uint8Array {

@@ -18,19 +18,57 @@ function nftablesKinds(chain: string, rule: string): string[] {
     .replace(/\bip6\b/g, 'ip')
     .replace(/ to \S+$/, ' to …')
     .replace(/\bmod \d+/, 'mod …')
-    .replace(/(saddr|daddr)( !=)? [0-9a-f.:/]+(?= |$)/g, '$1$2 …');
-  return [`chain ${shortName(chain)}`, `rule ${shape.split(' ').map(shortName).join(' ')}`];
+    .replace(/(saddr|daddr)( !=)? [0-9a-f:][0-9a-f.:/]*(?= |$)/g, '$1$2 …');
+  const words = shape.split(' ').map(shortName).join(' ');
+  const kinds = [`chain ${shortName(chain)}`];
+  if (POLICY_CHAIN.test(chain)) return [...kinds, ...policyKinds(words)];
+  return NEVER_SENT.test(words) ? kinds : [...kinds, `rule ${words}`];
 }
 
-/** `service-`, `endpoint-` and so on without the Service; other names as they are. */
+const POLICY_CHAIN = /^(?:egress|ingress)-[a-z]+-[0-9a-f]{16}-/;
+/** Between hosts of a link; the judge answers for them. */
+const NEVER_SENT = /^icmpv6 type \{ … \} accept$/;
+
+/**
+ * Each match of a policy's rule, and what it does: peers, ports and actions meet in too many ways. Which sets are asked is
+ * counted where they are.
+ */
+function policyKinds(words: string): string[] {
+  return words
+    .split(/(?<! \.) (?=ip |(?:tcp|udp|sctp) dport|meta l4proto|return$|drop$|goto )/)
+    .map((part) =>
+      part
+        .replace(/^ip [sd]addr != .*/, 'not peer')
+        .replace(/^ip [sd]addr @.*/, 'peer in a set')
+        .replace(/^ip [sd]addr …/, 'peer in a block')
+        .replace(/^(?:tcp|udp|sctp) dport .*/, 'ports of a protocol')
+        .replace(/^meta l4proto (?!\.).*/, 'whole protocols')
+        .replace(/^goto .*/, 'goto the next tier'),
+    )
+    .map((part) => `policy ${part}`);
+}
+
+/**
+ * `service-`, `endpoint-` and so on without the Service, sets and chains of policies without their hash; other names as they
+ * are.
+ */
 export function shortName(name: string): string {
-  return name.replace(/^(@?(?:service|local|external|firewall|endpoint|affinity)-)[A-Z2-7]{8}-.*/, '$1…');
+  const own = name.replace(/^(ipset )POLICY-(?:6-)?([A-Z]+)-[A-Z2-7]{16}$/, '$1POLICY-$2-…');
+  const policy = own
+    .replace(/^(@(?:pods|nodes|ports|cluster))-[0-9a-f]{16}$/, '$1-…')
+    .replace(/^((?:egress|ingress)-[a-z]+)-[0-9a-f]{16}-.*/, '$1-…');
+  return policy.replace(/^(@?(?:service|local|external|firewall|endpoint|affinity)-)[A-Z2-7]{8}-.*/, '$1…');
 }
 
 const PER_SERVICE = /^(KUBE-(?:SVC|SVL|EXT|FW|SEP))-[A-Z2-7]{16}$/;
 
+/** Chains and sets of policies that carry a hash. */
+const BY_HASH = /^(POLICY-(?:6-)?[A-Z]+)-[A-Z2-7]{16}$/;
+
 function iptablesKinds(table: string, chain: string, rule: string): string[] {
-  const kinds = [`chain ${table} ${chain.replace(PER_SERVICE, '$1')}`];
+  const kinds = [`chain ${table} ${chain.replace(PER_SERVICE, '$1').replace(BY_HASH, '$1')}`];
+  // No packet of the judge's finds neighbours: all are static.
+  if (rule.includes(' --icmpv6-type ')) return kinds;
   const words = rule
     .replace(/"(?:\\.|[^"\\])*"/g, '""')
     .split(' ')
@@ -38,8 +76,11 @@ function iptablesKinds(table: string, chain: string, rule: string): string[] {
   for (const [i, word] of words.entries()) {
     const invert = words[i - 1] === '!' ? '! ' : '';
     const value = words[i + 1] ?? '';
-    if (word === '-j') kinds.push(`target ${value.startsWith('KUBE-') ? 'jump' : value}`);
-    else if (word === '-p' || word === '--ctstate') kinds.push(`match ${invert}${word} ${value}`);
+    if (word === '-j') kinds.push(`target ${/^(KUBE|POLICY)-/.test(value) ? 'jump' : value}`);
+    else if (word === '-g') kinds.push('target goto');
+    else if (word === '--match-set') {
+      kinds.push(`match ${invert}${word} ${value.replace(BY_HASH, '$1').replace('-6-', '-')}`);
+    } else if (word === '-p' || word === '--ctstate') kinds.push(`match ${invert}${word} ${value}`);
     else if (word.startsWith('-') && !SILENT_OPTIONS.has(word)) kinds.push(`match ${invert}${word}`);
   }
   return kinds;
@@ -84,11 +125,13 @@ const NFTABLES_CHAINS = [
   ...['filter-prerouting', 'filter-input', 'filter-forward', 'filter-output', 'filter-output-post-dnat'],
   ...['nat-prerouting', 'nat-output', 'nat-postrouting', 'services', 'masquerading', 'mark-for-masquerade'],
   ...['firewall-check', 'service-endpoints-check', 'nodeport-endpoints-check', 'cluster-ips-check', 'reject-chain'],
-  ...['service-…', 'local-…', 'external-…', 'firewall-…', 'endpoint-…'],
+  ...['service-…', 'local-…', 'external-…', 'firewall-…', 'endpoint-…', 'forward', 'input'],
+  ...['admin', 'network', 'baseline'].flatMap((tier) => [`egress-${tier}-…`, `ingress-${tier}-…`]),
 ].map((chain) => `chain ${chain}`);
 const NFTABLES_SETS = [
   ...['cluster-ips', 'nodeport-ips', 'service-ips', 'service-nodeports', 'no-endpoint-services'],
   ...['no-endpoint-nodeports', 'firewall-ips', 'affinity-…'],
+  ...['egress-pods', 'ingress-pods', 'pods-to-themselves', 'pods-…', 'nodes-…', 'ports-…', 'cluster-…'],
 ].map((set) => `set @${set}`);
 const NFTABLES_RULES = [
   ...['reject', 'ip daddr @cluster-ips reject', 'ip daddr … drop', 'ip saddr != … drop', 'ip saddr != { … } drop'],

@@ -1,6 +1,6 @@
 /**
- * From a case that fails to a small one that still does: fewer flows, fewer steps, fewer Services, fewer endpoints,
- * default options. Greedy, and bounded, because every try is a node of its own. What chance decides may hide a failure,
+ * From a case that fails to a small one that still does: fewer flows, fewer steps, fewer policies, fewer Services, fewer
+ * endpoints, default options. Greedy, and bounded, because every try is a node of its own. What chance decides may hide a failure,
  * so a try counts as passed only after two runs.
  */
 
@@ -36,6 +36,9 @@ export async function shrinkCase(one: KernelCase, first: readonly Difference[], 
     if (await fails(alone)) best = alone;
   }
   best = await dropParts(best, best.flows, (flows) => ({ ...best, flows }), fails);
+  const unjudged = { ...best, policies: [] };
+  if (best.policies.length > 0 && (await fails(unjudged))) best = unjudged;
+  best = await dropParts(best, best.policies, (policies) => ({ ...best, policies }), fails);
   const withWorld = (from: KernelCase, change: Partial<World>): KernelCase => ({
     ...from,
     world: { ...from.world, ...change },

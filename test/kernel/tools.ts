@@ -1,5 +1,5 @@
 /**
- * What the kernel judge needs of the machine: root, network namespaces, and Debian's iptables, nftables, iproute2,
+ * What the kernel judge needs of the machine: root, network namespaces, and Debian's iptables, ipset, nftables, iproute2,
  * tcpreplay and tcpdump. Without them the judge is skipped with one line; FLATPATH_REQUIRE_ALL=1 makes that a failure.
  */
 
@@ -14,6 +14,7 @@ const TOOLS: readonly (readonly [string, string])[] = [
   ['taskset', 'util-linux'],
   ['iptables-legacy-restore', 'iptables'],
   ['ip6tables-legacy-restore', 'iptables'],
+  ['ipset', 'ipset'],
   ['nft', 'nftables'],
   ['tcpreplay', 'tcpreplay'],
   ['tcpdump', 'tcpdump'],
@@ -26,10 +27,13 @@ export function missing(): string[] {
   if (lacking.length > 0) return [...new Set(lacking.map(([tool, from]) => `${tool} (Debian package ${from})`))];
   const name = `fp-try-${process.pid}`;
   const script = `ip netns add ${name} && ip -n ${name} link add type veth && ip -n ${name} link add type bridge &&
-    nsenter --net=/run/netns/${name} iptables-legacy-save && nsenter --net=/run/netns/${name} nft list ruleset`;
+    nsenter --net=/run/netns/${name} ipset create fp-try hash:ip &&
+    nsenter --net=/run/netns/${name} iptables-legacy -A INPUT -m set --match-set fp-try src -j ACCEPT && nsenter --net=/run/netns/${name} nft list ruleset`;
   const tried = spawnSync('sh', ['-c', script], { encoding: 'utf8' });
   spawnSync('ip', ['netns', 'del', name]);
-  return tried.status === 0 ? [] : [`network namespaces with veth, bridge, iptables and nft: ${tried.stderr.trim()}`];
+  return tried.status === 0
+    ? []
+    : [`network namespaces with veth, bridge, iptables with ipset, and nft: ${tried.stderr.trim()}`];
 }
 
 /** True where the judge can sit; says in one line why not, or throws where it has to. */

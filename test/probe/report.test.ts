@@ -25,6 +25,7 @@ const probe = (expected: ProbeResult['expected'], more: Partial<ProbeResult> = {
   actual: ACTUAL,
   branches: [],
   notEnforced: [],
+  denials: [],
   error: null,
   ...more,
 });

@@ -2,7 +2,8 @@
  * A small cluster of plain objects in the ebpf mode, and frames sent through it.
  *
  * Three nodes in two zones; four pods: `client` and `web-1` on node-1, `web-2` on node-2, `web-3` on node-3; both
- * families. Services are the test's own; `webSlices` makes the slices of one over the web pods.
+ * families, labels `app` (client, web) and `name`, a port `http`. Services are the test's own; `slices` makes the slices
+ * of one over pods.
  */
 import { loadCluster } from '../../control/src/cluster/load.ts';
 import { compileImage, type Image, modelCluster } from '../../control/src/compile/image.ts';
@@ -76,8 +77,11 @@ function pod(name: string): object {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace: 'default' },
-    spec: { nodeName, containers: [{ name: 'main' }] },
+    metadata: { name, namespace: 'default', labels: { app: name.split('-')[0], name } },
+    spec: {
+      nodeName,
+      containers: [{ name: 'main', ports: [{ name: 'http', containerPort: name === 'web-3' ? 9090 : 8080 }] }],
+    },
     status: { podIP: ips[0], podIPs: ips.map((ip) => ({ ip })) },
   };
 }

@@ -21,6 +21,7 @@ import {
   EXPR_VERDICT_MAP,
   NFT_ACCEPT,
   NFT_CONTINUE,
+  NFT_DENY,
   NFT_DROP,
   NFT_GOTO,
   NFT_JUMP,
@@ -45,12 +46,18 @@ import { HOOK_FORWARD } from '../../engine/src/tables/rule-list.ts';
 import { buildFrame, type L4Fields } from '../../engine/src/wire/build.ts';
 import { type Burst, createBurst, frameOffset } from '../../engine/src/wire/burst.ts';
 import { parseFrame } from '../../engine/src/wire/parse.ts';
-import { REASON_CHAIN_POLICY, REASON_RULE_DROP, REASON_RULE_LOOP } from '../../engine/src/wire/reason.ts';
+import {
+  REASON_CHAIN_POLICY,
+  REASON_POLICY_DENIED,
+  REASON_RULE_DROP,
+  REASON_RULE_LOOP,
+} from '../../engine/src/wire/reason.ts';
 import { runs } from '../tables/runs.ts';
 import { client, podOne, podTwo, svcOne, words } from './addresses.ts';
 import { frame } from './fixture.ts';
 import {
   accept,
+  back,
   buildNftDatapath,
   dport,
   drop,
@@ -66,6 +73,7 @@ import {
   orMark,
   type SetSpec,
   type Statement,
+  verdict,
   vmap,
 } from './nft-fixture.ts';
 import { NftOracle } from './nft-oracle.ts';
@@ -420,6 +428,21 @@ describe('the nftables interpreter', () => {
     expect(b.mark[0]).toBe(0x307);
     const order = Array.from({ length: 4 }, (_, i) => Object.keys(chains)[rules4.bases[3 * i]!]);
     expect(order).toEqual(['early', 'first', 'second', 'late']);
+  });
+
+  it('ends what a network policy denies with a reason of its own, without asking another chain', () => {
+    const chains = { base: [[jump('pod')], [goOn]], pod: [[dport(53), back], [verdict(NFT_DENY)]], late: [[drop]] };
+    const bases = [
+      { chain: 'base', hook: HOOK_FORWARD },
+      { chain: 'late', hook: HOOK_FORWARD, priority: 1 },
+    ];
+    const reasonOf = (port: number) => {
+      const dp = buildNftDatapath({ chains, bases });
+      const b = oneFrame(buildFrame(frame(podOne[4], podTwo[4], { protocol: 'udp', sport: 1, dport: port })));
+      return walkStage(dp, b, 0, dp.nftables!.rules4, HOOK_FORWARD, STAGE_LAST);
+    };
+    expect(reasonOf(54)).toBe(-REASON_POLICY_DENIED);
+    expect(reasonOf(53)).toBe(-REASON_RULE_DROP);
   });
 
   it('takes the policy where a verdict map has no element', () => {

@@ -297,7 +297,12 @@ function rules(family: NftFamily, end: fc.Arbitrary<NftStatement[]>, maxLength: 
     return [...begin, ...rest].filter(ofTransport).length < 2;
   });
   return fc.array(
-    rule.map(([begin, rest, text]) => ({ statements: [...begin, ...rest], comment: text, sources: [] })),
+    rule.map(([begin, rest, text]) => ({
+      statements: [...begin, ...rest],
+      comment: text,
+      sources: [],
+      judgement: null,
+    })),
     { maxLength },
   );
 }

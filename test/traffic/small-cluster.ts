@@ -238,6 +238,7 @@ function makeEbpf(services: readonly ServiceSpec[]): EbpfImage {
     sourceRanges: empty(),
     nodePortRanges4: createLpm4(8).buffer,
     nodePortRanges6: createLpm6(8).buffer,
+    policy: null,
   });
 }
 

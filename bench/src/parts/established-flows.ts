@@ -94,6 +94,7 @@ export function makeDatapath(home: number): Datapath {
       sourceRanges: new SharedArrayBuffer(32),
       nodePortRanges4: createLpm4(8).buffer,
       nodePortRanges6: createLpm6(8).buffer,
+      policy: null,
     }),
     conntrack4: createConntrack(4, FLOWS * 3, SHARDS, 0),
     conntrack6: createConntrack(6, SHARDS, SHARDS, 0),

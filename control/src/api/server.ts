@@ -9,6 +9,7 @@ import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, fastif
 import { destination, pino } from 'pino';
 import { BUILT_MODES, type DatapathInput, type Mode } from '../model/datapath.ts';
 import { defaultMode } from '../probe/trace-report.ts';
+import { addDiff } from './diff.ts';
 import { makeGuard } from './guard.ts';
 import { Injection } from './injection.ts';
 import { JobGate } from './jobs.ts';
@@ -17,6 +18,7 @@ import { LiveCluster } from './live-cluster.ts';
 import { addMetrics } from './metrics.ts';
 import { addObjects } from './objects.ts';
 import { addPackets } from './packets.ts';
+import { addReachability } from './reachability.ts';
 import { addResources, RESOURCE_ROOT } from './resources.ts';
 import { addStats } from './stats.ts';
 import { StatusError, statusOf } from './status.ts';
@@ -98,6 +100,8 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     addObjects(scope, cluster, jobs);
     addPackets(scope, cluster, injection, jobs, mode);
     addTrace(scope, cluster, jobs, mode);
+    addReachability(scope, cluster, jobs, options.mode);
+    addDiff(scope, cluster, jobs, options.mode);
     addStreams(scope, cluster, book, jobs, mode);
     addStats(scope, cluster, injection, book, mode);
     addMetrics(scope, cluster, injection, book);

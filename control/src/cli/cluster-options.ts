@@ -44,7 +44,7 @@ export function loadModel(options: ClusterOptions, reserved: readonly string[] =
 /** Prints warnings, what ConfigMaps decided and what is not modelled. */
 export function reportModel(model: ClusterModel, strict: boolean): void {
   for (const line of describeModel(model)) process.stderr.write(`${line}\n`);
-  if (strict && listNotEnforced(model.cluster).length > 0) {
+  if (strict && listNotEnforced(model).length > 0) {
     throw new UsageError('--strict: the input holds policies that flatpath does not enforce');
   }
 }
@@ -61,7 +61,7 @@ export function describeModel(model: ClusterModel): string[] {
     const kinds = cluster.unmodelled.map(({ kind, apiVersion, count }) => `${count} ${kind} (${apiVersion})`);
     lines.push(`not modelled: ${kinds.join(', ')}`);
   }
-  const policies = listNotEnforced(cluster).map(describePolicy);
+  const policies = listNotEnforced(model).map(describePolicy);
   if (policies.length > 0) lines.push(`not enforced, but may change an answer: ${policies.join(', ')}`);
   return lines;
 }

@@ -15,6 +15,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void
   run: async () => (await import('./run.ts')).addRun,
   trace: async () => (await import('./trace.ts')).addTrace,
   test: async () => (await import('./test.ts')).addTest,
+  reach: async () => (await import('./reach.ts')).addReach,
+  diff: async () => (await import('./diff.ts')).addDiff,
+  lint: async () => (await import('./lint.ts')).addLint,
   render: async () => (await import('./render.ts')).addRender,
   replay: async () => (await import('./replay.ts')).addReplay,
 };

@@ -2,9 +2,12 @@
 import { type Command, Option } from 'commander';
 import { renderEbpf } from '../compile/ebpf-render.ts';
 import type { ClusterModel } from '../compile/image.ts';
-import { renderIptablesSave } from '../compile/iptables-save.ts';
+import { kernelOptions } from '../compile/iptables-kube-proxy.ts';
+import { renderIptablesSave, renderPolicyIpsets } from '../compile/iptables-save.ts';
 import { renderIpset, renderIpvsadm, renderIpvsIptables } from '../compile/ipvs-render.ts';
 import { renderNft } from '../compile/nft-save.ts';
+import { NodePolicyMaker } from '../compile/policy-node.ts';
+import type { Family } from '../model/address.ts';
 import { addClusterOptions, type ClusterOptions, loadModel } from './cluster-options.ts';
 import { EXIT_OK, UsageError } from './exit.ts';
 import { checkDump } from './render-check.ts';
@@ -15,6 +18,8 @@ type Form = (typeof FORMS)[number];
 /** The modes that have iptables rules. */
 const RULE_MODES = ['iptables', 'ipvs'] as const;
 type RuleMode = (typeof RULE_MODES)[number];
+/** The forms that both of them have. */
+const RULE_FORMS: readonly Form[] = ['iptables-save', 'ip6tables-save', 'ipset'];
 
 interface RenderOptions extends ClusterOptions {
   readonly node?: string;
@@ -34,7 +39,7 @@ export function addRender(program: Command): void {
     .addOption(
       new Option(
         '--mode <mode>',
-        'whose rules iptables-save and ip6tables-save print; default: iptables, where the configuration does not say ipvs',
+        'whose rules or sets iptables-save, ip6tables-save and ipset print; default: iptables for rules and ipvs for sets, where the configuration does not say the other',
       ).choices([...RULE_MODES]),
     )
     .addHelpText(
@@ -54,8 +59,10 @@ function run(options: RenderOptions): number {
   const model = loadModel(options);
   const node = findNode(model, options.node);
   const mode = ruleMode(model, options);
-  if (check !== undefined) return checkDump(check, node, (form) => render(model, form, node, mode), json);
-  process.stdout.write(render(model, as!, node, mode));
+  // What a dump is checked against is kube-proxy's; whose chains policies have there, nobody knows.
+  if (check !== undefined) return checkDump(check, node, (form) => render(model, form, node, mode, null), json);
+  const policies = new NodePolicyMaker(mode, model);
+  process.stdout.write(render(model, as!, node, mode, policies));
   return EXIT_OK;
 }
 
@@ -67,29 +74,44 @@ function findNode(model: ClusterModel, name: string | undefined): string {
   return bare;
 }
 
-/** The mode whose iptables rules are printed. */
+/** The mode whose iptables rules or ipsets are printed; a check is of kube-proxy's sets, which ipvs mode has. */
 function ruleMode({ config }: ClusterModel, { as, mode }: RenderOptions): RuleMode {
-  if (mode !== undefined && as !== undefined && as !== 'iptables-save' && as !== 'ip6tables-save') {
-    throw new UsageError(`--mode is for iptables-save and ip6tables-save; ${as} has one mode`);
+  if (mode !== undefined && as !== undefined && !RULE_FORMS.includes(as)) {
+    throw new UsageError(
+      `--mode is for ${RULE_FORMS.slice(0, -1).join(', ')} and ${RULE_FORMS.at(-1)}; ${as} has one mode`,
+    );
   }
-  const saysIpvs = config.modes.includes('ipvs') && !config.modes.includes('iptables');
-  return mode ?? (saysIpvs ? 'ipvs' : 'iptables');
+  if (mode !== undefined) return mode;
+  const [first, other]: readonly RuleMode[] = as === 'ipset' ? ['ipvs', 'iptables'] : ['iptables', 'ipvs'];
+  return config.modes.includes(other!) && !config.modes.includes(first!) ? other! : first!;
 }
 
-function render(model: ClusterModel, form: Form, node: string, mode: RuleMode): string {
-  const renderRules = mode === 'ipvs' ? renderIpvsIptables : renderIptablesSave;
+/** @param policies null for kube-proxy's alone */
+function render(
+  model: ClusterModel,
+  form: Form,
+  node: string,
+  mode: RuleMode,
+  policies: NodePolicyMaker | null,
+): string {
+  const { cluster, config } = model;
+  const renderRules = (family: Family): string =>
+    mode === 'ipvs'
+      ? renderIpvsIptables(cluster, config, node, family, policies)
+      : renderIptablesSave(cluster, config, node, family, kernelOptions(config), policies);
   switch (form) {
     case 'iptables-save':
-      return renderRules(model.cluster, model.config, node, 4);
+      return renderRules(4);
     case 'ip6tables-save':
-      return renderRules(model.cluster, model.config, node, 6);
+      return renderRules(6);
     case 'ipvsadm':
-      return renderIpvsadm(model.cluster, model.config, node);
+      return renderIpvsadm(cluster, config, node);
     case 'ipset':
-      return renderIpset(model.cluster, model.config, node);
+      if (mode === 'iptables' && policies !== null) return renderPolicyIpsets(cluster, config, node, policies);
+      return renderIpset(cluster, config, node, policies);
     case 'nft':
-      return renderNft(model.cluster, model.config, node);
+      return renderNft(cluster, config, node, policies === null ? null : model);
     case 'ebpf':
-      return renderEbpf(model.cluster, model.config, node);
+      return renderEbpf(cluster, config, node, policies === null ? null : model);
   }
 }

@@ -9,7 +9,7 @@
  *                             scope of a frontend whose pods and host use other backends than the outside does;
  *                             `elsewhere`: none here, but other nodes have backends, so packets are not rejected
  *     bpf lb maglev list      how many places each backend has in a frontend's ring, not the ring itself
- *     bpf ipcache list        pods without an identity: identities come with policy
+ *     bpf ipcache list        pods without an identity: identities come with policy (ebpf-policy-render.ts)
  *     bpf ct list, nat list   empty: a rendered node has seen no packet
  */
 import {
@@ -44,7 +44,10 @@ import type { Address, Prefix } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import { hasEnded } from '../model/pod.ts';
 import { type CompiledEbpf, compileEbpf, nodePortPrefixes } from './ebpf.ts';
+import { ebpfPolicyOf } from './ebpf-policy.ts';
+import { renderEbpfPolicy } from './ebpf-policy-render.ts';
 import { type FrontendEntry, formatBackend, formatFrontend } from './ebpf-rows.ts';
+import type { ClusterModel } from './image.ts';
 import { nodeAddresses, podAddresses } from './topology.ts';
 
 /** A frontend as one node serves it. */
@@ -64,22 +67,30 @@ type Line = readonly string[];
 /**
  * The maps of a node.
  * @param nodeName a node of the cluster
+ * @param model of the cluster, for its policies; null leaves them out
  * @returns text that ends with a line feed
  */
-export function renderEbpf(cluster: Cluster, config: DatapathConfig, nodeName: string): string {
+export function renderEbpf(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  model: ClusterModel | null = null,
+): string {
   const maps = compileEbpf(cluster, config, [nodeName]);
   const node = cluster.nodes.findIndex(({ metadata }) => metadata.name === nodeName);
   const own = nodeAddresses(cluster.nodes[node]!);
   const served = serveFrontends(maps, node, own);
+  const policy = model && ebpfPolicyOf(model);
+  const policyText = model && policy && renderEbpfPolicy(policy, model.topology, node);
   const sections: [string, Line[]][] = [
-    ['config --all', optionLines(maps.image, nodePortPrefixes(cluster, config))],
+    ['config --all', [...optionLines(maps.image, nodePortPrefixes(cluster, config)), ...(policyText?.options ?? [])]],
     ['bpf lb list', serviceLines(maps, served)],
     ['bpf lb list --backends', backendLines(maps)],
     ['bpf lb list --revnat', served.map(({ entry, row }) => [`${row + 1}`, revnatAddress(entry)])],
     ['bpf lb list --source-ranges', rangeLines(maps, served)],
     ['bpf lb maglev list', maglevLines(maps, served)],
     ['bpf lb affinity list', affinityLines(maps, served)],
-    ['bpf ipcache list', ipcacheLines(cluster, node)],
+    ...(policyText?.sections ?? [['bpf ipcache list', ipcacheLines(cluster, node)] satisfies [string, Line[]]]),
     ['bpf ct list global', []],
     ['bpf nat list', []],
   ];

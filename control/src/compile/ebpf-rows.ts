@@ -8,14 +8,20 @@ import {
   MAP_BACKENDS,
   MAP_DSR,
   MAP_FRONTENDS,
+  MAP_IPCACHE,
   MAP_MAGLEV,
+  MAP_POLICY,
   MAP_SELECTIONS,
   MAP_SNAT,
   MAP_SOURCE_RANGES,
 } from '@flatpath/engine/programs/ebpf-image';
 import type { Cluster } from '../cluster/cluster.ts';
 import { type Family, formatWords, type Words } from '../model/address.ts';
-import type { Origin } from '../model/origin.ts';
+import type { KubernetesObject } from '../model/metadata.ts';
+import { type Origin, originOf } from '../model/origin.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
+import { IDENTITY_HOST, type IdentityEntry } from './ebpf-identities.ts';
+import type { CompiledEbpfPolicy } from './ebpf-policy.ts';
 import type { BackendEntry, SelectionEntry } from './ebpf-selections.ts';
 import { endpointAddressOrigin, type ServicePortInfo, type SourceRange, servicePortOrigin } from './service-ports.ts';
 
@@ -53,6 +59,8 @@ export interface EbpfEntries {
   readonly backends: readonly BackendEntry[];
   readonly selections: readonly SelectionEntry[];
   readonly ranges: readonly RangeEntry[];
+  /** Null where no policy selects any pod. */
+  readonly policy: CompiledEbpfPolicy | null;
 }
 
 /** Cilium's maps, without the digit that its names have for the family. */
@@ -65,6 +73,8 @@ const MAP_NAMES: Readonly<Record<number, string>> = {
   [MAP_SELECTIONS]: 'cilium_lb_services slots',
   [MAP_SNAT]: 'cilium_snat_external',
   [MAP_DSR]: 'DSR information',
+  [MAP_IPCACHE]: 'cilium_ipcache',
+  [MAP_POLICY]: 'cilium_policy',
 };
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 6: 'TCP', 17: 'UDP', 132: 'SCTP' };
@@ -93,6 +103,10 @@ export function describeEbpfRow(entries: EbpfEntries, cluster: Cluster, map: num
       return { text: `source port ${row}`, origin: null };
     case MAP_DSR:
       return { text: `told to ${cluster.nodes[row]?.metadata.name ?? `node ${row}`}`, origin: null };
+    case MAP_IPCACHE:
+      return describeIdentity(entries.policy?.identities[row], row);
+    case MAP_POLICY:
+      return describeJudgement(entries.policy?.judgements[row], row);
   }
   return unknown(row);
 }
@@ -139,6 +153,51 @@ function describeSelection(selection: SelectionEntry | undefined): EbpfRowText {
   const count = endpoints.length === 1 ? '1 backend' : `${endpoints.length} backends`;
   const origin = servicePortOrigin(port, policyField(port, policy));
   return { text: `${count}, traffic policy ${policy === 'local' ? 'Local' : 'Cluster'}`, origin };
+}
+
+function describeIdentity(identity: IdentityEntry | undefined, row: number): EbpfRowText {
+  if (identity === undefined) return unknown(row);
+  const { prefix, kind, source } = identity;
+  const held = prefix === null || kind === 'cidr' ? '' : `, in ${prefix.text}`;
+  return { text: `${identityText(identity)}${held}`, origin: source && originOf(source.object, source.field) };
+}
+
+function identityText({ number, kind, prefix, source }: IdentityEntry): string {
+  const { name = '', namespace = '', labels = {} } = source?.object.metadata ?? {};
+  switch (kind) {
+    case 'world':
+      return `identity ${number} (world)`;
+    case 'cidr':
+      return `identity ${number} (${prefix!.text})`;
+    case 'node':
+      return `identity ${number} (${IDENTITY_HOST} to its own pods; node ${name})`;
+    case 'pod': {
+      const own = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+      return `identity ${number} (${[...own, `namespace ${namespace}`].join(', ')})`;
+    }
+  }
+}
+
+function describeJudgement(judgement: Judgement | undefined, row: number): EbpfRowText {
+  if (judgement === undefined) return unknown(row);
+  const { direction, verdict, rule, policies } = judgement;
+  const why = judgementReason(judgement);
+  if (rule !== null) {
+    return { text: `${direction} ${verdict} by ${why}`, origin: originOf(rule.policy, rule.peerField) };
+  }
+  const first = policies[0];
+  return { text: `${direction} ${verdict}, ${why}`, origin: first === undefined ? null : originOf(first, 'spec') };
+}
+
+/** The rule's peer that decided, or why none did. */
+export function judgementReason({ verdict, rule, policies }: Judgement): string {
+  if (rule !== null) return `${policyName(rule.policy)} ${rule.peerField}`;
+  const names = policies.map(policyName).join(', ');
+  return verdict === 'denied' ? `isolated by ${names}` : `no rule of ${names} matches`;
+}
+
+function policyName({ kind, metadata }: KubernetesObject): string {
+  return `${kind} ${metadata.namespace === '' ? '' : `${metadata.namespace}/`}${metadata.name}`;
 }
 
 function policyField(port: ServicePortInfo, policy: 'cluster' | 'local'): string {

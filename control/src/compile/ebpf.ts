@@ -7,6 +7,8 @@
  *     ClusterIP uses internalTrafficPolicy, everything else all endpoints of the cluster.
  *  3. Rings are built for frontends that can be reached from outside, if the algorithm is Maglev.
  *  4. Topology hints are followed as kube-proxy follows them (Cilium: loadBalancer.serviceTopology).
+ *
+ * Policies are compiled beside it (ebpf-policy.ts).
  */
 
 import {
@@ -60,6 +62,8 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { type Address, type Family, type Prefix, parseAddressOrPrefix, type Words } from '../model/address.ts';
 import { type DatapathConfig, isPrimaryOnly } from '../model/datapath.ts';
 import { type Node, zoneOf } from '../model/node.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
+import type { CompiledEbpfPolicy } from './ebpf-policy.ts';
 import {
   describeEbpfChooser,
   describeEbpfRow,
@@ -83,6 +87,8 @@ export interface CompiledEbpf extends EbpfEntries {
   describeRow(map: number, row: number): EbpfRowText;
   /** Text and origin of the frontend that made an EVENT_CHOICE. */
   describeChooser(row: number): EbpfRowText;
+  /** The judgement of a MAP_POLICY row. */
+  judgementOf(row: number): Judgement | null;
 }
 
 export const KIND_FLAGS: Readonly<Record<FrontendKind, number>> = {
@@ -98,9 +104,15 @@ const FAMILIES: readonly Family[] = [4, 6];
 /**
  * Compiles the maps of a cluster.
  * @param nodeNames nodes that the node part covers; nodes of a frame are positions in `cluster.nodes`
+ * @param policy of the same cluster; null: no policy selects any pod
  * @throws RangeError for a maglevTableSize that is not allowed
  */
-export function compileEbpf(cluster: Cluster, config: DatapathConfig, nodeNames: readonly string[]): CompiledEbpf {
+export function compileEbpf(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeNames: readonly string[],
+  policy: CompiledEbpfPolicy | null = null,
+): CompiledEbpf {
   const zones = numberZones(cluster);
   const collected = collectFrontends(cluster, config, new Selections(compiledNodes(cluster, nodeNames), zones));
   const { frontends, ranges, selections } = collected;
@@ -118,14 +130,16 @@ export function compileEbpf(cluster: Cluster, config: DatapathConfig, nodeNames:
     rings: rings.buffer,
     sourceRanges: buildRanges(ranges.map(({ range }) => range.prefix)).buffer,
     ...buildNodePortRanges(nodePortPrefixes(cluster, config)),
+    policy: policy === null ? null : policy.parts,
   });
-  const entries = { frontends, backends: selections.backends, selections: selections.selections, ranges };
+  const entries = { frontends, backends: selections.backends, selections: selections.selections, ranges, policy };
   return {
     ...entries,
     image,
     mapName: ebpfMapName,
     describeRow: (map, row) => describeEbpfRow(entries, cluster, map, row),
     describeChooser: (row) => describeEbpfChooser(entries, row),
+    judgementOf: (row) => policy?.judgements[row] ?? null,
   };
 }
 

@@ -22,11 +22,15 @@ import type { DatapathConfig, Mode } from '../model/datapath.ts';
 import { type PolicyModel, resolvePolicies } from '../policy/policy-model.ts';
 import { policyProfile } from '../policy/profile.ts';
 import { type CompiledEbpf, compileEbpf } from './ebpf.ts';
+import { ebpfPolicyOf } from './ebpf-policy.ts';
+import { IdentityNumbers } from './identity-numbers.ts';
+import { IpsetEncoder } from './ipset-encode.ts';
 import { type CompiledRules, compileIptables } from './iptables.ts';
 import { kernelOptions } from './iptables-kube-proxy.ts';
 import { type CompiledIpvs, compileIpvs, type IpvsBefore } from './ipvs.ts';
 import { type CompiledNftables, compileNftables } from './nftables.ts';
 import type { NodeRuleset } from './node-ruleset.ts';
+import { NodePolicyMaker } from './policy-node.ts';
 import { type CompiledSets, compileSets } from './ruleset-sets.ts';
 import { type ClusterTopology, compileTopology } from './topology.ts';
 
@@ -44,6 +48,8 @@ export interface ClusterModel {
   readonly clusterCidr: readonly Prefix[];
   readonly topology: ClusterTopology;
   readonly policies: PolicyModel;
+  /** Numbers of the ebpf mode's identities; a model that follows another has the same object. */
+  readonly identities: IdentityNumbers;
   readonly warnings: readonly Problem[];
   /** The node whose rules come from dumps, null where all are kube-proxy's. */
   readonly ruleset: NodeRuleset | null;
@@ -63,22 +69,27 @@ export interface Image {
   readonly rules6: CompiledRules | null;
   readonly nft: CompiledNftables | null;
   readonly servers: CompiledIpvs | null;
-  /** ipsets of a real node's dump in the iptables mode. */
+  /** ipsets of the iptables mode: of a real node's dump, and of policies; null where there are none. */
   readonly sets: CompiledSets | null;
   readonly maps: CompiledEbpf | null;
 }
 
-/** @param ruleset the node whose rules come from dumps */
+/**
+ * @param ruleset the node whose rules come from dumps
+ * @param identities of the model that this one follows
+ */
 export function modelCluster(
   cluster: Cluster,
   config: DatapathConfig,
   ruleset: NodeRuleset | null = null,
+  identities: IdentityNumbers = new IdentityNumbers(),
 ): ClusterModel {
   const { prefixes, warnings } = resolveClusterCidr(cluster, config.kubeProxy.clusterCIDR);
   const clusterCidr = config.kubeProxy.detectLocalMode === 'None' ? [] : prefixes;
   const topology = compileTopology(cluster, clusterCidr, ruleset?.interfaces ?? null);
   const policies = resolvePolicies(cluster, topology, policyProfile(config.policy.profile));
-  return { cluster, config, clusterCidr, topology, policies, warnings: [...warnings, ...policies.warnings], ruleset };
+  const all = [...warnings, ...policies.warnings];
+  return { cluster, config, clusterCidr, topology, policies, identities, warnings: all, ruleset };
 }
 
 /** Number of a mode in the engine. */
@@ -128,9 +139,13 @@ export function compileImage(
   switch (mode) {
     case 'iptables': {
       const { cluster, config, ruleset } = model;
-      const sets = ruleset === null || ruleset.sets.length === 0 ? null : compileSets(ruleset, cluster.nodes.length);
-      const rules4 = compileIptables(cluster, config, 4, nodes, kernelOptions(config), ruleset, sets?.setId);
-      const rules6 = compileIptables(cluster, config, 6, nodes, kernelOptions(config), ruleset, sets?.setId);
+      const encoder = new IpsetEncoder();
+      for (const set of ruleset?.sets ?? []) encoder.add(ruleset!.node, set);
+      const policies = new NodePolicyMaker('iptables', model);
+      const kernel = kernelOptions(config);
+      const rules4 = compileIptables(cluster, config, 4, nodes, kernel, ruleset, encoder, policies);
+      const rules6 = compileIptables(cluster, config, 6, nodes, kernel, ruleset, encoder, policies);
+      const sets = compileSets(encoder, cluster.nodes.length);
       return {
         ...image,
         rules4,
@@ -148,7 +163,7 @@ export function compileImage(
       };
     }
     case 'nftables': {
-      const nft = compileNftables(model.cluster, model.config, nodes, model.ruleset);
+      const nft = compileNftables(model.cluster, model.config, nodes, model.ruleset, model);
       const settings = {
         conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length),
         tcpBeLiberal: model.config.kubeProxy.tcpBeLiberal,
@@ -160,12 +175,13 @@ export function compileImage(
     case 'ipvs': {
       const { tcpBeLiberal } = model.config.kubeProxy;
       const kernel = { conntrackMax: CONNTRACK_MAX * Math.max(1, nodes.length), tcpBeLiberal };
-      const servers = compileIpvs(model.cluster, model.config, nodes, kernel, before, model.ruleset);
+      const policies = new NodePolicyMaker('ipvs', model);
+      const servers = compileIpvs(model.cluster, model.config, nodes, kernel, before, model.ruleset, policies);
       const { image: ipvs, rules4, rules6 } = servers;
       return { ...image, servers, rules4, rules6, ipvs };
     }
     case 'ebpf': {
-      const maps = compileEbpf(model.cluster, model.config, nodes);
+      const maps = compileEbpf(model.cluster, model.config, nodes, ebpfPolicyOf(model));
       return { ...image, maps, ebpf: maps.image };
     }
     default:

@@ -14,7 +14,7 @@ const PROTOCOL_NAMES: Readonly<Record<number, string>> = {
   136: 'udplite',
 };
 
-/** Sizes with which kube-proxy creates its hashes: the defaults of ipset. */
+/** Sizes with which kube-proxy creates its hashes, the defaults of ipset; a set of more elements gets room for them. */
 const HASH_SIZE = 1024;
 const MAX_ELEMENTS = 65_536;
 
@@ -33,9 +33,10 @@ export function elementText(set: Ipset, element: IpsetElement): string {
   return element.parts.map((part, i) => partText(part, dimensions[i] === 'port')).join(',');
 }
 
-function creation({ family, range }: Ipset): string {
+function creation({ family, range, elements }: Ipset): string {
   if (range !== null) return `range ${range.first}-${range.last}`;
-  return `family ${family === 4 ? 'inet' : 'inet6'} hashsize ${HASH_SIZE} maxelem ${MAX_ELEMENTS}`;
+  const most = Math.max(MAX_ELEMENTS, elements.length);
+  return `family ${family === 4 ? 'inet' : 'inet6'} hashsize ${HASH_SIZE} maxelem ${most}`;
 }
 
 function partText(part: IpsetPart, isPort: boolean): string {

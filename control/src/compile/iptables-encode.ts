@@ -24,15 +24,18 @@ import {
   IFACE_POD,
   MASQUERADE_OUTBOUND,
   MASQUERADE_RANDOM_FULLY,
+  MATCH_CTDIR,
   MATCH_CTSTATE,
   MATCH_DPORT,
   MATCH_DST_OWNER,
   MATCH_DST_TYPE,
   MATCH_DST4,
   MATCH_DST6,
+  MATCH_ICMP,
   MATCH_IN_IFACE,
   MATCH_IPVS,
   MATCH_MARK,
+  MATCH_MULTIPORT,
   MATCH_PROTO,
   MATCH_RECENT,
   MATCH_SET,
@@ -41,6 +44,7 @@ import {
   MATCH_SRC4,
   MATCH_SRC6,
   MATCH_STATISTIC,
+  PORTS_DST,
   RECENT_CHECK,
   RECENT_REAP,
   RECENT_SET,
@@ -64,6 +68,7 @@ import {
   TARGET_REJECT,
   TARGET_RETURN,
 } from '@flatpath/engine/tables/rule-list';
+import { PROTO_ICMPV6 } from '@flatpath/engine/wire/icmp6';
 import type { Family, Prefix } from '../model/address.ts';
 import type { ChainInfo, CompiledRules, RuleInfo } from './iptables.ts';
 import { BASE_CHAINS } from './iptables-base.ts';
@@ -102,6 +107,9 @@ const STATE_BIT: Readonly<Record<ConntrackState, number>> = {
   RELATED: CTSTATE_RELATED,
   DNAT: CTSTATE_DNAT,
 };
+const LAST_CODE = 255;
+/** Operand of MATCH_CTDIR. */
+const DIRECTION_REPLY = 1;
 const BASES = HOOKS * RULE_TABLES;
 
 /** One node's part of the directory, before the number of chains is known. */
@@ -184,6 +192,7 @@ export class RuleEncoder {
       rules: this.builder.build(chains.length, rows, starts, bases, policies),
       ruleCount: rules.length,
       rule: (id) => describeRule(rules, id, family),
+      judgementOf: (id) => known(rules[id], 'rule', id).judgement,
       chain: (id) => known(chains[id], 'chain', id),
       recentLists: listNames.length,
       recentList: (id) => known(listNames[id], 'recent list', id),
@@ -309,11 +318,25 @@ export class RuleEncoder {
       case 'port':
         if (match.port !== null) builder.match(MATCH_DPORT, false, [match.port, match.port]);
         return;
+      case 'ports': {
+        const { ranges } = match;
+        if (ranges.length === 1) builder.match(MATCH_DPORT, false, ranges[0]!);
+        else builder.match(MATCH_MULTIPORT, false, [PORTS_DST, ...ranges.flat()]);
+        return;
+      }
+      case 'icmp6':
+        builder.match(MATCH_PROTO, false, [PROTO_ICMPV6]);
+        builder.match(MATCH_ICMP, false, [match.type, 0, LAST_CODE]);
+        return;
       case 'addrtype':
         builder.match(match.side === 'src' ? MATCH_SRC_TYPE : MATCH_DST_TYPE, match.invert, [ADDRTYPE_LOCAL]);
         return;
       case 'conntrack':
         builder.match(MATCH_CTSTATE, match.invert, [match.states.reduce((bits, state) => bits | STATE_BIT[state], 0)]);
+        return;
+      case 'reply':
+        builder.match(MATCH_CTSTATE, false, [CTSTATE_ESTABLISHED]);
+        builder.match(MATCH_CTDIR, false, [DIRECTION_REPLY]);
         return;
       case 'mark':
         builder.match(MATCH_MARK, match.invert, [MASQUERADE_MARK, MASQUERADE_MARK]);

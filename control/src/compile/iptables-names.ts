@@ -23,7 +23,7 @@ export function endpointChainName(key: string, protocol: Protocol, endpoint: str
 const PAIRS = Array.from({ length: 1024 }, (_, bits) => BASE32[bits >> 5]! + BASE32[bits & 31]!);
 
 /** The first 80 bits of the SHA-256 in base32: exactly 16 characters, two groups of 40 bits. */
-function shortHash(text: string): string {
+export function shortHash(text: string): string {
   const digest = hash('sha256', text, 'buffer');
   return group(digest, 0) + group(digest, 5);
 }

@@ -39,8 +39,18 @@ export type Match =
   | { readonly kind: 'comment'; readonly text: string }
   /** `-m tcp --dport N`; null: the module alone, which kube-proxy writes before a DNAT. */
   | { readonly kind: 'port'; readonly protocol: Protocol; readonly port: number | null }
+  /** Destination ports, first to last of each, one of which must hold; at least one, at most 15 slots of multiport. */
+  | {
+      readonly kind: 'ports';
+      readonly protocol: Protocol;
+      readonly ranges: readonly (readonly [first: number, last: number])[];
+    }
+  /** A type of ICMPv6, of any code. Stands first: it names its protocol. */
+  | { readonly kind: 'icmp6'; readonly type: number }
   | { readonly kind: 'addrtype'; readonly side: 'src' | 'dst'; readonly invert: boolean }
   | { readonly kind: 'conntrack'; readonly states: readonly ConntrackState[]; readonly invert: boolean }
+  /** Of a known flow, and against the direction of its first packet. */
+  | { readonly kind: 'reply' }
   /** Masquerade mark set (or not). */
   | { readonly kind: 'mark'; readonly invert: boolean }
   /** `threshold` of 2^31. */

@@ -1,6 +1,6 @@
 /**
- * `iptables-save` and `ip6tables-save` (legacy, 1.8.9) of a node after kube-proxy's sync: kube-proxy's rules and nothing
- * else. Base chains come in hook order, the others sorted by name, as the kernel's copy is read back. Counters are 0 and
+ * `iptables-save` and `ip6tables-save` (legacy, 1.8.9) of a node after kube-proxy's sync: kube-proxy's rules, those of
+ * policies where they are asked for, and nothing else. Base chains come in hook order, the others sorted by name, as the kernel's copy is read back. Counters are 0 and
  * the time is the epoch, so that the text depends on the cluster only.
  *
  * The order of the tables is that of loading, last one first: kube-proxy loads mangle, nat, filter (its canaries), so a
@@ -10,16 +10,21 @@
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Family } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
+import { ipsetLines } from './ipset-text.ts';
 import { BASE_CHAINS } from './iptables-base.ts';
 import { findNode, type KernelOptions, KubeProxyRules, kernelOptions } from './iptables-kube-proxy.ts';
 import { type Chain, TABLE_NAMES, type TableName } from './iptables-rules.ts';
 import { ruleText } from './iptables-text.ts';
+import { type NodePolicyMaker, type ServicePlace, withPolicies } from './policy-node.ts';
+import { refusedPlaces } from './policy-services.ts';
 
 const TOOL: Readonly<Record<Family, string>> = { 4: 'iptables-save', 6: 'ip6tables-save' };
+const FAMILIES: readonly Family[] = [4, 6];
 const EPOCH = 'Thu Jan  1 00:00:00 1970';
 
 /**
  * The text of a node's rules in one family, ending in a newline.
+ * @param policies of the cluster, whose ipsets have to be there before the rules are loaded; null for kube-proxy alone
  * @throws RangeError for a node that the cluster does not have
  */
 export function renderIptablesSave(
@@ -28,11 +33,37 @@ export function renderIptablesSave(
   nodeName: string,
   family: Family,
   kernel: KernelOptions = kernelOptions(config),
+  policies: NodePolicyMaker | null = null,
 ): string {
-  const { common, services } = new KubeProxyRules(cluster, config, family, kernel).nodeRules(
-    findNode(cluster, nodeName),
-  );
-  return chainsText([...common, ...services.flatMap((service) => service.chains)], family);
+  const node = findNode(cluster, nodeName);
+  const { common, services } = new KubeProxyRules(cluster, config, family, kernel).nodeRules(node);
+  const own =
+    policies?.onNode(family, cluster.nodes.indexOf(node), () => refusedPlaces(node, family, services)) ?? null;
+  const chains = withPolicies(common, own, new Map());
+  return chainsText([...chains, ...services.flatMap((service) => service.chains)], family);
+}
+
+/**
+ * The ipsets of both families that a node's rules ask in the iptables mode: those of policies, as `ipset restore` reads
+ * them.
+ * @throws RangeError for a node that the cluster does not have
+ */
+export function renderPolicyIpsets(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  policies: NodePolicyMaker,
+): string {
+  const node = findNode(cluster, nodeName);
+  const lines = FAMILIES.flatMap((family) => {
+    const services = (): ServicePlace[] => {
+      const rules = new KubeProxyRules(cluster, config, family, kernelOptions(config)).nodeRules(node);
+      return refusedPlaces(node, family, rules.services);
+    };
+    const own = policies.onNode(family, cluster.nodes.indexOf(node), services);
+    return (own?.sets ?? []).flatMap(ipsetLines);
+  });
+  return lines.map((line) => `${line}\n`).join('');
 }
 
 /** The text of chains, ending in a newline: every table that one of them is in. */

@@ -4,6 +4,7 @@
  */
 
 import { type Address, type Family, formatWords, type Prefix, type Words } from '../model/address.ts';
+import type { Protocol } from '../model/port.ts';
 import { MASQUERADE_MARK, type Match, type Rule, type Target } from './iptables-rules.ts';
 import { PROTOCOL_NUMBER } from './service-ports.ts';
 
@@ -55,10 +56,16 @@ function matchText(match: Match, family: Family): string {
       const module = ` -m ${match.protocol.toLowerCase()}`;
       return match.port === null ? module : `${module} --dport ${match.port}`;
     }
+    case 'ports':
+      return portsText(match.protocol, match.ranges);
+    case 'icmp6':
+      return ` -p ipv6-icmp -m icmp6 --icmpv6-type ${match.type}`;
     case 'addrtype':
       return ` -m addrtype${match.invert ? ' !' : ''} --${match.side}-type LOCAL`;
     case 'conntrack':
       return ` -m conntrack${match.invert ? ' !' : ''} --ctstate ${match.states.join(',')}`;
+    case 'reply':
+      return ' -m conntrack --ctstate ESTABLISHED --ctdir REPLY';
     case 'mark':
       return ` -m mark${match.invert ? ' !' : ''} --mark ${MARK}/${MARK}`;
     case 'statistic':
@@ -83,6 +90,12 @@ function matchText(match: Match, family: Family): string {
     case 'encoded':
       throw new Error('a rule of a dump has its own text');
   }
+}
+
+function portsText(protocol: Protocol, ranges: readonly (readonly [number, number])[]): string {
+  const texts = ranges.map(([first, last]) => (first === last ? `${first}` : `${first}:${last}`));
+  if (texts.length === 1) return ` -m ${protocol.toLowerCase()} --dport ${texts[0]}`;
+  return ` -m multiport --dports ${texts.join(',')}`;
 }
 
 function targetText(target: Target, family: Family): string {

@@ -1,6 +1,6 @@
 /**
  * A node's state in ipvs mode as text: what `ipvsadm-save -n`, `ipset save` and `iptables-save` print after kube-proxy's
- * sync, of kube-proxy's own and nothing else. The first two hold both families, as the real tools do. Hash seeds, bucket
+ * sync, of kube-proxy's own, of policies where they are asked for, and nothing else. The first two hold both families, as the real tools do. Hash seeds, bucket
  * sizes and counters are left out, so that the text depends on the cluster only.
  */
 
@@ -13,33 +13,67 @@ import { chainsText } from './iptables-save.ts';
 import { KubeProxyIpvs } from './ipvs-kube-proxy.ts';
 import type { IpvsRuleset } from './ipvs-ruleset.ts';
 import { ipvsadmLines } from './ipvs-text.ts';
+import type { NodePolicyMaker } from './policy-node.ts';
+import { withPolicySets } from './policy-services.ts';
+
+const FAMILIES: readonly Family[] = [4, 6];
 
 /**
  * What `ipvsadm-restore` reads.
  * @throws RangeError for a node that the cluster does not have, as the others do
  */
 export function renderIpvsadm(cluster: Cluster, config: DatapathConfig, nodeName: string): string {
-  const servers = bothFamilies(cluster, config, nodeName).flatMap((ruleset) => ruleset.virtualServers);
+  const servers = bothFamilies(cluster, config, nodeName, null).flatMap((ruleset) => ruleset.virtualServers);
   return linesText(ipvsadmLines(servers));
 }
 
-/** What `ipset restore` reads; it has to be loaded before the rules, which ask the sets. */
-export function renderIpset(cluster: Cluster, config: DatapathConfig, nodeName: string): string {
-  const sets = bothFamilies(cluster, config, nodeName).flatMap((ruleset) => ruleset.sets);
+/**
+ * What `ipset restore` reads; it has to be loaded before the rules, which ask the sets.
+ * @param policies of the cluster; null for kube-proxy alone
+ */
+export function renderIpset(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  policies: NodePolicyMaker | null = null,
+): string {
+  const sets = bothFamilies(cluster, config, nodeName, policies).flatMap((ruleset) => ruleset.sets);
   return linesText(sets.flatMap(ipsetLines));
 }
 
-/** The iptables rules of ipvs mode in one family. */
-export function renderIpvsIptables(cluster: Cluster, config: DatapathConfig, nodeName: string, family: Family): string {
-  return chainsText(rulesetOf(cluster, config, nodeName, family).chains, family);
+/**
+ * The iptables rules of ipvs mode in one family.
+ * @param policies of the cluster; null for kube-proxy alone
+ */
+export function renderIpvsIptables(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  family: Family,
+  policies: NodePolicyMaker | null = null,
+): string {
+  return chainsText(rulesetOf(cluster, config, nodeName, family, policies).chains, family);
 }
 
-function bothFamilies(cluster: Cluster, config: DatapathConfig, nodeName: string): IpvsRuleset[] {
-  return [rulesetOf(cluster, config, nodeName, 4), rulesetOf(cluster, config, nodeName, 6)];
+function bothFamilies(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  policies: NodePolicyMaker | null,
+): IpvsRuleset[] {
+  return FAMILIES.map((family) => rulesetOf(cluster, config, nodeName, family, policies));
 }
 
-function rulesetOf(cluster: Cluster, config: DatapathConfig, nodeName: string, family: Family): IpvsRuleset {
-  return new KubeProxyIpvs(cluster, config, family).nodeRuleset(findNode(cluster, nodeName));
+function rulesetOf(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  family: Family,
+  policies: NodePolicyMaker | null,
+): IpvsRuleset {
+  const node = findNode(cluster, nodeName);
+  const ruleset = new KubeProxyIpvs(cluster, config, family).nodeRuleset(node);
+  return withPolicySets(ruleset, cluster.nodes.indexOf(node), policies, new Map());
 }
 
 function linesText(lines: readonly string[]): string {

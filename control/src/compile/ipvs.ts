@@ -32,6 +32,8 @@ import { describeIpvsRow, describeServer, type IpvsEntries, type IpvsRowText, ip
 import type { IpvsRuleset, VirtualServer } from './ipvs-ruleset.ts';
 import { setName } from './ipvs-sets.ts';
 import { type NodeRuleset, rulesetOf } from './node-ruleset.ts';
+import type { NodePolicyMaker } from './policy-node.ts';
+import { withPolicySets } from './policy-services.ts';
 
 const FAMILIES: readonly Family[] = [4, 6];
 
@@ -79,6 +81,7 @@ export interface IpvsBefore {
  * Compiles what kube-proxy programs, for some nodes.
  * @param before what it changes; null for a first sync
  * @param ruleset the node whose rules were read from dumps
+ * @param policies of the cluster; null for none
  * @throws RangeError for a node or a scheduler that there is not
  */
 export function compileIpvs(
@@ -88,11 +91,13 @@ export function compileIpvs(
   kernel: Omit<IpvsSettings, 'localSets'>,
   before: IpvsBefore | null = null,
   ruleset: NodeRuleset | null = null,
+  policies: NodePolicyMaker | null = null,
 ): CompiledIpvs {
   const sources = FAMILIES.map((family) => new KubeProxyIpvs(cluster, config, family));
   const outbound = config.pods.masqueradeOutbound ? outboundMasquerade() : null;
   // Nodes that share a chain share its extension too.
   const extended = new Map<Chain, Chain>();
+  const guarded = new Map<Chain, Chain>();
   const rows = nodeNames.map((name) => {
     const node = findNode(cluster, name);
     const index = cluster.nodes.indexOf(node);
@@ -100,7 +105,8 @@ export function compileIpvs(
     if (own !== null) return { node: index, rulesets: FAMILIES.map((family) => ipvsOfFamily(own, family)) };
     const rulesets = sources.map((source) => {
       const ruleset = followBefore(source.nodeRuleset(node), index, before);
-      return outbound === null ? ruleset : { ...ruleset, chains: withOutbound(ruleset.chains, outbound, extended) };
+      const chains = outbound === null ? ruleset.chains : withOutbound(ruleset.chains, outbound, extended);
+      return withPolicySets({ ...ruleset, chains }, index, policies, guarded);
     });
     return { node: index, rulesets };
   });

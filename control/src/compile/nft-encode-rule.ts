@@ -46,6 +46,7 @@ import {
   NAT_FLAG_PERSISTENT,
   NAT_FLAG_RANDOM,
   NAT_FLAG_RANDOM_FULLY,
+  NFT_DENY,
   SELECT_DADDR_OWNER,
   SELECT_L4PROTO,
   SELECT_SADDR_OWNER,
@@ -223,6 +224,9 @@ class StatementEncoder {
       }
       case 'notrack':
         this.emit(EXPR_NOTRACK, []);
+        return true;
+      case 'deny':
+        this.emit(EXPR_VERDICT, [NFT_DENY, -1]);
         return true;
       case 'owner': {
         const selector = statement.side === 'saddr' ? SELECT_SADDR_OWNER : SELECT_DADDR_OWNER;

@@ -160,6 +160,7 @@ export class NftEncoder {
       ruleCount: this.rules.length,
       unencodable: this.unencodable,
       rule: (id) => describeRule(known(this.rules[id], 'rule', id)),
+      judgementOf: (id) => known(this.rules[id], 'rule', id).rule.judgement,
       chain: (id) => known(chains[id], 'chain', id),
       setName: (id) => describeSet(known(this.sets[id], 'set', id)),
       element: (id) => this.describeElement(id),

@@ -17,6 +17,7 @@
 
 import type { Address, Prefix } from '../model/address.ts';
 import { type Origin, originOf } from '../model/origin.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
 import type { Source } from './iptables-rules.ts';
 import { endpointAddressOrigin, endpointPortOrigin } from './service-ports.ts';
 
@@ -222,6 +223,8 @@ export type NftStatement =
     }
   /** The CNI's masquerade of what leaves the cluster; no dump holds it. */
   | { readonly kind: 'outbound-masquerade' }
+  /** `drop` by a network policy, which ends with a reason of its own; no dump holds it. */
+  | { readonly kind: 'deny' }
   /** Not understood, taken only leniently: never matches. */
   | { readonly kind: 'unknown'; readonly text: string };
 
@@ -253,6 +256,8 @@ export interface NftRule {
   readonly statements: readonly NftStatement[];
   readonly comment: string | null;
   readonly sources: readonly NftSource[];
+  /** What a packet that this rule ends or lets go was judged to be by policies; null where it is not a judgement. */
+  readonly judgement: Judgement | null;
 }
 
 export interface NftBase {

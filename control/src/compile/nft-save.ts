@@ -1,24 +1,35 @@
 /**
- * A ruleset as text that `nft -f` loads and that `nft list ruleset` prints back: for a node, what kube-proxy has written
- * and nothing else, one table a family. Sets stand in the order in which kube-proxy makes them, Services by name, so
- * that the text depends on the cluster only.
+ * A ruleset as text that `nft -f` loads and that `nft list ruleset` prints back: for a node, what kube-proxy has written,
+ * one table a family, and the tables of the policies of its pods. Sets stand in the order in which kube-proxy makes them,
+ * Services by name, so that the text depends on the cluster only.
  */
 
 import type { Cluster } from '../cluster/cluster.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import { findNode } from './iptables-kube-proxy.ts';
 import { NftKubeProxyRules } from './nft-kube-proxy.ts';
+import { NftPolicyRules } from './nft-policy.ts';
 import type { NftRuleset } from './nft-ruleset.ts';
 import { nftChainLines, nftSetLines } from './nft-text.ts';
+import type { PolicedCluster } from './policy-node.ts';
 
 /**
- * The text of kube-proxy's rules on a node in both families, ending in a newline.
+ * The text of a node's rules in both families, ending in a newline.
+ * @param policed the policies of the pods; null for kube-proxy's rules alone
  * @throws RangeError for a node that the cluster does not have
  */
-export function renderNft(cluster: Cluster, config: DatapathConfig, nodeName: string): string {
+export function renderNft(
+  cluster: Cluster,
+  config: DatapathConfig,
+  nodeName: string,
+  policed: PolicedCluster | null = null,
+): string {
   const node = findNode(cluster, nodeName);
-  const tables = ([4, 6] as const).map((family) => new NftKubeProxyRules(cluster, config, family).table(node));
-  return formatNft({ tables });
+  const families = [4, 6] as const;
+  const tables = families.map((family) => new NftKubeProxyRules(cluster, config, family).table(node));
+  if (policed === null) return formatNft({ tables });
+  const policies = families.map((family) => new NftPolicyRules(policed, family).table(cluster.nodes.indexOf(node)));
+  return formatNft({ tables: [...tables, ...policies.filter((table) => table !== null)] });
 }
 
 /** The text of a ruleset, ending in a newline. */

@@ -4,6 +4,7 @@
 
 import type { Address, Family, Prefix } from '../model/address.ts';
 import type { Protocol } from '../model/port.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
 import { mergePrefixes } from './nft-intervals.ts';
 import type {
   NftExpression,
@@ -23,7 +24,8 @@ const ADDRESSES: Readonly<Record<Family, Readonly<Record<Side, NftExpression>>>>
   4: { saddr: { kind: 'payload', field: 'ip saddr' }, daddr: { kind: 'payload', field: 'ip daddr' } },
   6: { saddr: { kind: 'payload', field: 'ip6 saddr' }, daddr: { kind: 'payload', field: 'ip6 daddr' } },
 };
-const L4_PROTOCOL: NftExpression = { kind: 'meta', key: 'l4proto' };
+/** `meta l4proto`. */
+export const L4_PROTOCOL: NftExpression = { kind: 'meta', key: 'l4proto' };
 const MARK: NftExpression = { kind: 'meta', key: 'mark' };
 const DESTINATION_PORT: NftExpression = { kind: 'payload', field: 'th dport' };
 
@@ -38,6 +40,8 @@ export const ADDRESS_PROTOCOL_PORT: Readonly<Record<Family, NftExpression>> = {
 
 export const ACCEPT: NftStatement = { kind: 'verdict', verdict: { kind: 'accept' } };
 export const DROP: NftStatement = { kind: 'verdict', verdict: { kind: 'drop' } };
+/** `drop` by a network policy. */
+export const DENY: NftStatement = { kind: 'deny' };
 export const RETURN: NftStatement = { kind: 'verdict', verdict: { kind: 'return' } };
 export const MASQUERADE_FULLY_RANDOM: NftStatement = { kind: 'masquerade', flags: ['fully-random'], ports: null };
 /** `ct state new`. */
@@ -58,8 +62,9 @@ export function makeNftRule(
   statements: readonly NftStatement[],
   sources: readonly NftSource[],
   comment: string | null = null,
+  judgement: Judgement | null = null,
 ): NftRule {
-  return { statements, comment, sources };
+  return { statements, comment, sources, judgement };
 }
 
 export function verdictOf(verdict: NftVerdict): NftStatement {
@@ -82,14 +87,27 @@ export function isInPrefix(side: Side, prefix: Prefix, invert: boolean): NftStat
 
 /** `ip daddr { … }` or `ip saddr != { … }`; a single value stands without braces. */
 export function isAmong(family: Family, side: Side, values: readonly NftValue[], invert: boolean): NftStatement {
-  const right: NftValue | NftMapReference =
-    values.length === 1 ? values[0]! : { kind: 'elements', elements: values.map((key) => elementOf(key)) };
-  return matchOf(ADDRESSES[family][side], invert ? '!=' : '==', right);
+  return matchOf(ADDRESSES[family][side], invert ? '!=' : '==', valuesOf(values));
 }
 
 /** `ip daddr @name`. */
 export function isInSet(family: Family, side: Side, name: string): NftStatement {
   return matchOf(ADDRESSES[family][side], '==', { kind: 'named', name });
+}
+
+/** `ip daddr != @name`. */
+export function isNotInSet(family: Family, side: Side, name: string): NftStatement {
+  return matchOf(ADDRESSES[family][side], '!=', { kind: 'named', name });
+}
+
+/** `KEY @name`. */
+export function isMember(key: NftExpression, name: string): NftStatement {
+  return matchOf(key, '==', { kind: 'named', name });
+}
+
+/** `KEY value`, `KEY first-last` or `KEY { … }`: one of the values, which are sorted and overlap nowhere. */
+export function isOneOf(key: NftExpression, values: readonly NftValue[]): NftStatement {
+  return matchOf(key, '==', valuesOf(values));
 }
 
 /** `fib saddr type local`. */
@@ -132,6 +150,12 @@ export function setMark(operator: 'or' | 'xor', bits: number): NftStatement {
 /** The value of a protocol in keys. */
 export function protocolValue(protocol: Protocol): NftValue {
   return PROTOCOL_VALUES[protocol];
+}
+
+/** A single value stands without braces. */
+function valuesOf(values: readonly NftValue[]): NftValue | NftMapReference {
+  if (values.length === 1) return values[0]!;
+  return { kind: 'elements', elements: values.map((key) => elementOf(key)) };
 }
 
 function elementOf(key: NftValue) {

@@ -164,6 +164,8 @@ function statementText(statement: NftStatement, family: NftFamily): string {
       const layer = family === 'ip6' ? 'ip6' : 'ip';
       return `${layer} ${statement.side} ${statement.invert ? '!= ' : ''}@${statement.set}`;
     }
+    case 'deny':
+      return 'drop';
     case 'outbound-masquerade':
       return 'masquerade fully-random';
     case 'notrack':

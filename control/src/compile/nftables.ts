@@ -1,7 +1,8 @@
 /**
  * The nftables mode's compile: cluster -> the engine's rules of one family, and what its rules, sets and elements mean.
  *
- * The CNI's outbound masquerade is part of what runs, though not of what `render --as nft` prints for kube-proxy.
+ * Beside kube-proxy's table stands that of the policies, and the CNI's outbound masquerade, which runs but is no part of
+ * what `render --as nft` prints.
  */
 
 import type { NftRules } from '@flatpath/engine/tables/nft-rules';
@@ -9,13 +10,16 @@ import type { Cluster } from '../cluster/cluster.ts';
 import type { Family } from '../model/address.ts';
 import type { DatapathConfig } from '../model/datapath.ts';
 import type { Origin } from '../model/origin.ts';
+import type { Judgement } from '../policy/policy-rules.ts';
 import { findNode } from './iptables-kube-proxy.ts';
 import { outboundTable } from './nft-base.ts';
 import { NftEncoder, NftStampNumbers, type UnencodableRule } from './nft-encode.ts';
 import type { NftInterfaces } from './nft-fields.ts';
 import { NftKubeProxyRules } from './nft-kube-proxy.ts';
+import { NftPolicyRules } from './nft-policy.ts';
 import type { NftBase } from './nft-ruleset.ts';
 import { deviceRange, type NodeRuleset, rulesetOf } from './node-ruleset.ts';
+import type { PolicedCluster } from './policy-node.ts';
 
 /** What is known of an encoded rule. */
 export interface NftRuleInfo {
@@ -54,6 +58,8 @@ export interface CompiledNft {
   readonly unencodable: readonly UnencodableRule[];
   /** Throws a RangeError for an id that there is not; so do the others. */
   rule(id: number): NftRuleInfo;
+  /** What a packet that this rule ends or lets go was judged to be by policies; null where the rule is not a judgement. */
+  judgementOf(id: number): Judgement | null;
   chain(id: number): NftChainInfo;
   /** `@name`, or words for a set that stands in a rule. */
   setName(id: number): string;
@@ -78,6 +84,7 @@ export interface CompiledNftables {
  * Compiles the rules of both families for some nodes.
  * @param nodeNames nodes to compile; the others' rows of the directory are -1. A row is a node's position in `cluster.nodes`
  * @param ruleset the node whose rules were read from dumps
+ * @param policed the policies of the pods; null for none
  * @throws RangeError for a node that the cluster does not have
  */
 export function compileNftables(
@@ -85,18 +92,24 @@ export function compileNftables(
   config: DatapathConfig,
   nodeNames: readonly string[],
   ruleset: NodeRuleset | null = null,
+  policed: PolicedCluster | null = null,
 ): CompiledNftables {
   const stamps = new NftStampNumbers();
   const compile = (family: Family): CompiledNft => {
     const encoder = new NftEncoder(family, stamps);
     const source = new NftKubeProxyRules(cluster, config, family);
+    const policies = policed === null ? null : new NftPolicyRules(policed, family);
     const cni = config.pods.masqueradeOutbound ? [outboundTable(family)] : [];
     for (const name of nodeNames) {
       const node = findNode(cluster, name);
       const index = cluster.nodes.indexOf(node);
       const own = rulesetOf(ruleset, index);
-      if (own !== null) encoder.addNode(index, own.tables, rulesetInterfaces(own));
-      else encoder.addNode(index, [source.table(node), ...cni], null);
+      if (own !== null) {
+        encoder.addNode(index, own.tables, rulesetInterfaces(own));
+        continue;
+      }
+      const policy = policies?.table(index) ?? null;
+      encoder.addNode(index, [source.table(node), ...(policy === null ? [] : [policy]), ...cni], null);
     }
     return encoder.finish(cluster.nodes.length);
   };

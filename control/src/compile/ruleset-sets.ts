@@ -1,13 +1,12 @@
-/** The ipsets beside a real node's iptables rules, as the engine's table and in words. */
+/** The ipsets of the iptables mode, a real node's and those of policies, as the engine's table and in words. */
 
 import type { IpSets } from '@flatpath/engine/tables/ipset';
-import { IpsetEncoder } from './ipset-encode.ts';
+import type { IpsetEncoder } from './ipset-encode.ts';
 import { describeIpvsRow, type IpvsRowText, ipvsMapName } from './ipvs-rows.ts';
-import type { NodeRuleset } from './node-ruleset.ts';
 
 export interface CompiledSets {
   readonly image: IpSets;
-  /** @throws RangeError for a set that the node lacks */
+  /** @throws RangeError for a set that no node has */
   setId(name: string): number;
   /** Name of a map by its MAP_SETS number. */
   mapName(map: number): string;
@@ -15,10 +14,12 @@ export interface CompiledSets {
   describeRow(map: number, row: number): IpvsRowText;
 }
 
-/** @param nodes nodes of the cluster */
-export function compileSets({ node, sets }: NodeRuleset, nodes: number): CompiledSets {
-  const encoder = new IpsetEncoder();
-  for (const set of sets) encoder.add(node, set);
+/**
+ * @param nodes nodes of the cluster
+ * @returns null where there are no sets
+ */
+export function compileSets(encoder: IpsetEncoder, nodes: number): CompiledSets | null {
+  if (encoder.names.length === 0) return null;
   const entries = { servers: [], reals: [], setNames: encoder.names, elements: encoder.elements };
   return {
     image: encoder.build(nodes),

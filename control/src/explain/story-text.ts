@@ -1,6 +1,7 @@
 /** A story as text: hop by hop, what each decision was and which object and field it came from. */
 
 import { describeOrigin, type Origin } from '../model/origin.ts';
+import { describeAnswer } from './judgement.ts';
 import { describeTuple, type Hop, type Step, type Story } from './story.ts';
 
 /** Colours, or nothing in a pipe. */
@@ -17,7 +18,11 @@ export function formatStory(story: Story, palette: StoryPalette): string[] {
   for (const hop of story.hops) {
     lines.push(`${palette.bold(hop.node === '' ? 'socket' : hop.node)}  ${describeEntry(hop)}`);
     if (hop.tuple !== null) lines.push(`  ${describeTuple(hop.tuple)}`);
-    for (const step of hop.steps) lines.push(...formatStep(step, hop, palette));
+    hop.steps.forEach((step, i) => {
+      // The judgement behind a rule or entry names the field that it came from.
+      const isJudged = hop.steps[i + 1]?.step === 'judgement' && (step.step === 'rule' || step.step === 'map');
+      lines.push(...formatStep(isJudged ? { ...step, origin: null } : step, hop, palette));
+    });
   }
   if (story.lost > 0) lines.push(palette.bad(`${story.lost} further events were not kept`));
   return lines;
@@ -61,9 +66,14 @@ function formatStep(step: Step, hop: Hop, palette: StoryPalette): string[] {
       return [`    statistic passes by ${step.by}`, ...from(step.origin, palette)];
     case 'map': {
       // A lookup of a rule stands among the rules of its chain.
-      const inside = hop.steps.some((other) => other.step === 'base-chain') ? '  ' : '';
+      const isOfRule = step.map.startsWith('ipset ') || hop.steps.some((other) => other.step === 'base-chain');
+      const inside = isOfRule ? '  ' : '';
       const entry = step.entry === null ? palette.dim('no entry') : shorten(step.entry);
       return [`  ${inside}${step.map}: ${entry}`, ...from(step.origin, palette)];
+    }
+    case 'judgement': {
+      const paint = step.verdict === 'denied' ? palette.bad : palette.good;
+      return [`    ${paint(describeAnswer(step))}`];
     }
     case 'nat':
       return [`  ${step.kind} NAT: ${describeTuple(step.before)}`, `    becomes ${describeTuple(step.after)}`];

@@ -37,6 +37,7 @@ import { findReason, reasonName } from '@flatpath/engine/wire/reason';
 import type { Image } from '../compile/image.ts';
 import type { CompiledNft } from '../compile/nftables.ts';
 import type { Origin } from '../model/origin.ts';
+import { answerOf, judgementOfEvent, type PolicyAnswer } from './judgement.ts';
 
 /** The tuple that a packet carries. */
 export interface Tuple {
@@ -81,6 +82,8 @@ export type Step =
       readonly origin: Origin | null;
     }
   | { readonly step: 'map'; readonly map: string; readonly entry: string | null; readonly origin: Origin | null }
+  /** What the rule or map entry before it decided, as a judgement of policies. */
+  | ({ readonly step: 'judgement' } & PolicyAnswer)
   | { readonly step: 'nat'; readonly kind: string; readonly before: Tuple; readonly after: Tuple }
   /** `name`: the pod, the node, or the interface of a node whose rules came from a dump. */
   | { readonly step: 'route'; readonly to: string; readonly name: string }
@@ -199,6 +202,7 @@ class EventReader {
       case EVENT_RULE: {
         const info = this.rule(a);
         this.push({ step: 'rule', table: info.table, chain: info.chain, rule: info.text, origin: info.origin });
+        this.judge(code, a, b);
         break;
       }
       case EVENT_POLICY:
@@ -221,6 +225,7 @@ class EventReader {
         break;
       case EVENT_MAP:
         this.push({ step: 'map', ...this.mapEntry(a, b) });
+        this.judge(code, a, b);
         break;
       case EVENT_NAT:
         this.pendingNat = a;
@@ -242,6 +247,16 @@ class EventReader {
   private push(step: Step): void {
     if (this.hops.length === 0) this.hops.push(this.socketHop());
     this.hops[this.hops.length - 1]!.steps.push(step);
+  }
+
+  private judge(code: number, a: number, b: number): void {
+    const { tuple } = this;
+    const judgement = judgementOfEvent(this.image, tuple?.family ?? 4, code, a, b);
+    if (judgement === null) return;
+    const { endpointByAddress } = this.image.model.topology;
+    const address = judgement.direction === 'egress' ? tuple?.source : tuple?.destination;
+    const pod = this.podName(endpointByAddress.get(address ?? '') ?? -1) ?? this.hops.at(-1)?.pod ?? 'unknown';
+    this.push({ step: 'judgement', ...answerOf(judgement, pod) });
   }
 
   private readInterface(isIncoming: boolean, number: number): void {

@@ -1,13 +1,14 @@
 /**
- * Policies that the datapath does not enforce: those of other systems, which are not modelled, and NetworkPolicies, which
- * are read and checked only. An answer about a pod that one of them may select names it, because the real cluster may
- * answer otherwise.
+ * Policies that the datapath does not enforce: those of other systems, which are not modelled, and on a node whose rules
+ * come from a dump every policy, because the dump stands for what is enforced there. An answer about a pod that one of
+ * them may select names it: the real cluster may answer otherwise.
  */
 
-import type { Cluster } from '../cluster/cluster.ts';
 import type { ClusterModel } from '../compile/image.ts';
-import { hasLabels, selects } from '../model/label-selector.ts';
-import type { Pod } from '../model/pod.ts';
+import { rulesetOf } from '../compile/node-ruleset.ts';
+import { hasLabels } from '../model/label-selector.ts';
+import type { KubernetesObject } from '../model/metadata.ts';
+import { destinationOf } from './branch-policies.ts';
 import type { Connection } from './connection.ts';
 import type { Branch } from './simulator.ts';
 
@@ -19,15 +20,10 @@ export interface PolicyName {
   readonly name: string;
 }
 
-/** All policies of a cluster that are not enforced. */
-export function listNotEnforced(cluster: Cluster): PolicyName[] {
-  const own = cluster.networkPolicies.map(({ apiVersion, kind, metadata: { namespace, name } }) => ({
-    apiVersion,
-    kind,
-    namespace,
-    name,
-  }));
-  return [...own, ...cluster.unmodelledPolicies.map(nameOf)];
+/** All policies of a cluster that are not enforced, or not on the node whose rules come from a dump. */
+export function listNotEnforced(model: ClusterModel): PolicyName[] {
+  const all = model.topology.endpoints.map((_, endpoint) => endpoint);
+  return [...replacedFor(model, all), ...model.cluster.unmodelledPolicies.map(nameOf)];
 }
 
 /** The policies that may select a pod at either end of a connection: its source, its targets and every backend. */
@@ -36,19 +32,16 @@ export function notEnforcedFor(
   connection: Connection,
   branches: readonly Branch[],
 ): readonly PolicyName[] {
-  const { cluster, topology } = model;
-  if (cluster.networkPolicies.length + cluster.unmodelledPolicies.length === 0) return NONE;
-  const pods = new Set<Pod>();
+  if (model.cluster.unmodelledPolicies.length === 0 && model.ruleset === null) return NONE;
+  const { endpointByAddress } = model.topology;
+  const endpoints = new Set<number>();
   const add = (endpoint: number | undefined): void => {
-    const pod = endpoint === undefined ? undefined : topology.endpoints[endpoint]?.pod;
-    if (pod !== undefined) pods.add(pod);
+    if (endpoint !== undefined && endpoint >= 0) endpoints.add(endpoint);
   };
   for (const { endpoint } of connection.sources) add(endpoint);
-  for (const { address } of connection.targets) add(topology.endpointByAddress.get(address.text));
-  for (const { backend } of branches) {
-    if (backend !== null) add(topology.endpointByAddress.get(addressOf(backend)));
-  }
-  return policiesOf(cluster, [...pods]);
+  for (const { address } of connection.targets) add(endpointByAddress.get(address.text));
+  for (const branch of branches) add(endpointByAddress.get(destinationOf(branch)));
+  return [...replacedFor(model, endpoints), ...unmodelledFor(model, endpoints)];
 }
 
 /** 'CiliumNetworkPolicy shop/deny', or 'GlobalNetworkPolicy deny' for one of the whole cluster. */
@@ -58,33 +51,35 @@ export function describePolicy({ kind, namespace, name }: PolicyName): string {
 
 const NONE: readonly PolicyName[] = [];
 
-function policiesOf(cluster: Cluster, pods: readonly Pod[]): PolicyName[] {
-  const found: PolicyName[] = [];
-  for (const { apiVersion, kind, metadata, spec } of cluster.networkPolicies) {
-    const { namespace, name } = metadata;
-    const isSelected = pods.some(
-      (pod) => pod.metadata.namespace === namespace && selects(spec.podSelector, pod.metadata.labels),
-    );
-    if (isSelected) found.push({ apiVersion, kind, namespace, name });
+/** Modelled policies that select a pod on the node of the dump. */
+function replacedFor({ topology, policies, ruleset }: ClusterModel, endpoints: Iterable<number>): PolicyName[] {
+  if (ruleset === null) return [];
+  const found = new Set<KubernetesObject>();
+  for (const endpoint of endpoints) {
+    if (rulesetOf(ruleset, topology.endpoints[endpoint]!.node) === null) continue;
+    for (const order of [policies.ingress[endpoint], policies.egress[endpoint]]) {
+      for (const policy of order?.policies ?? []) found.add(policy);
+    }
   }
-  for (const policy of cluster.unmodelledPolicies) {
-    const { namespace, podLabels } = policy;
-    const maySelect = pods.some(
-      ({ metadata }) =>
-        (namespace === '' || metadata.namespace === namespace) &&
-        (podLabels === null || hasLabels(metadata.labels, podLabels)),
-    );
-    if (maySelect) found.push(nameOf(policy));
-  }
-  return found;
+  return [...found].map(({ apiVersion, kind, metadata: { namespace, name } }) => ({
+    apiVersion,
+    kind,
+    namespace,
+    name,
+  }));
+}
+
+function unmodelledFor({ cluster, topology }: ClusterModel, endpoints: Iterable<number>): PolicyName[] {
+  const pods = [...endpoints].map((endpoint) => topology.endpoints[endpoint]!.pod.metadata);
+  const maySelect = cluster.unmodelledPolicies.filter(({ namespace, podLabels }) =>
+    pods.some(
+      (pod) =>
+        (namespace === '' || pod.namespace === namespace) && (podLabels === null || hasLabels(pod.labels, podLabels)),
+    ),
+  );
+  return maySelect.map(nameOf);
 }
 
 function nameOf({ apiVersion, kind, namespace, name }: PolicyName): PolicyName {
   return { apiVersion, kind, namespace, name };
-}
-
-/** The address in `ip:port` or `[v6]:port`. */
-function addressOf(backend: string): string {
-  const address = backend.slice(0, backend.lastIndexOf(':'));
-  return address.startsWith('[') ? address.slice(1, -1) : address;
 }

@@ -27,6 +27,8 @@ export interface ProbeResult {
   readonly branches: readonly BranchResult[];
   /** Policies that may select a pod of the probe and that nothing here enforces. */
   readonly notEnforced: readonly PolicyName[];
+  /** Of a probe that failed: what policies said against its packets, a sentence each. */
+  readonly denials: readonly string[];
   readonly error: string | null;
 }
 
@@ -100,7 +102,7 @@ export function formatText(report: Report, palette: Palette): string {
       lines.push(`  ${palette.bad('✗')} ${probe.name}`);
       if (probe.error !== null) {
         if (probe.error !== test.error) lines.push(`      ${probe.error}`);
-      } else for (const line of differences(probe)) lines.push(`      ${line}`);
+      } else for (const line of [...differences(probe), ...probe.denials]) lines.push(`      ${line}`);
     }
   }
   const { tests, probes, passed, failed } = report.summary;
@@ -162,7 +164,7 @@ export function formatJunit(report: Report): string {
       else if (probe.passed) lines.push(`${open}>`, ...output, '    </testcase>');
       else {
         const kind = probe.error === null ? 'failure' : 'error';
-        const message = probe.error ?? differences(probe).join('; ');
+        const message = probe.error ?? [...differences(probe), ...probe.denials].join('; ');
         lines.push(`${open}>`, `      <${kind} message=${attribute(message)}/>`, ...output, '    </testcase>');
       }
     }
@@ -176,7 +178,8 @@ export function formatJunit(report: Report): string {
 function casesOf(test: TestResult): readonly ProbeResult[] {
   if (test.error === null || test.probes.length > 0) return test.probes;
   const { error } = test;
-  return [{ name: 'document', passed: false, expected: {}, actual: NO_ANSWER, branches: [], notEnforced: [], error }];
+  const answer = { expected: {}, actual: NO_ANSWER, branches: [], notEnforced: [], denials: [] };
+  return [{ name: 'document', passed: false, ...answer, error }];
 }
 
 function counts(tests: readonly TestResult[]): string {

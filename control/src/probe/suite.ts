@@ -13,9 +13,11 @@ import { type OwnDocument, readOwnDocuments } from '../cluster/own-documents.ts'
 import { InputError, type Problem } from '../cluster/problem.ts';
 import { SourceText } from '../cluster/source-text.ts';
 import { type ClusterModel, modelCluster } from '../compile/image.ts';
+import { describeAnswer } from '../explain/judgement.ts';
 import { BUILT_MODES, type DatapathInput, type Mode, resolveDatapath } from '../model/datapath.ts';
 import { modelRuleset, type RulesetRequest } from '../ruleset/node-model.ts';
 import type { LoadedRuleset } from '../ruleset/ruleset.ts';
+import { answersOf, branchPolicies } from './branch-policies.ts';
 import { type Connection, resolveConnection } from './connection.ts';
 import {
   type ConnectivityTest,
@@ -123,7 +125,8 @@ export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
     connection = resolveConnection(simulator.model, probe);
   } catch (error) {
     if (!(error instanceof UnresolvedReference)) throw error;
-    return { name, passed: false, expected, actual: NO_ANSWER, branches: [], notEnforced: [], error: error.message };
+    const answer = { actual: NO_ANSWER, branches: [], notEnforced: [], denials: [] };
+    return { name, passed: false, expected, ...answer, error: error.message };
   }
   const branches = simulator.probe(connection, false);
   const result = {
@@ -133,9 +136,22 @@ export function runProbe(simulator: Simulator, probe: Probe): ProbeResult {
     actual: summarizeBranches(branches),
     branches: branches.map((branch) => describeBranch(simulator, branch)),
     notEnforced: notEnforcedFor(simulator.model, connection, branches),
+    denials: [],
     error: null,
   };
-  return { ...result, passed: differences(result).length === 0 };
+  if (differences(result).length === 0) return result;
+  return { ...result, passed: false, denials: listDenials(simulator, connection) };
+}
+
+/** What policies said against a connection's first packet, on any branch: it runs again with the recorder on. */
+function listDenials(simulator: Simulator, connection: Connection): string[] {
+  const denials = new Set<string>();
+  for (const branch of simulator.probe(connection, true)) {
+    for (const answer of answersOf(branchPolicies(simulator.image, branch))) {
+      if (answer.verdict === 'denied') denials.add(describeAnswer(answer));
+    }
+  }
+  return [...denials];
 }
 
 /** Verdicts in the order in which one of them speaks for all branches. */
@@ -179,6 +195,7 @@ function failedProbes(document: unknown, error: string): ProbeResult[] {
     actual: NO_ANSWER,
     branches: [],
     notEnforced: [],
+    denials: [],
     error,
   }));
 }
@@ -217,7 +234,7 @@ class ModelLoader {
         ? modelCluster(cluster, resolveDatapath(datapath, cluster.defaults))
         : this.loadNode(ruleset, cluster, datapath);
     this.options.onModel?.(model);
-    const notEnforced = this.options.strict === true ? listNotEnforced(cluster) : [];
+    const notEnforced = this.options.strict === true ? listNotEnforced(model) : [];
     if (notEnforced.length > 0) {
       const message = `--strict: nothing here enforces ${notEnforced.map(describePolicy).join(', ')}`;
       throw new InputError([{ severity: 'error', file, document: number, object: '', field: '', message }]);

@@ -7,6 +7,7 @@
 import type { ClusterModel } from '../compile/image.ts';
 import { type Hop, type Story, tellStory } from '../explain/story.ts';
 import { BUILT_MODES, type Mode } from '../model/datapath.ts';
+import { type BranchPolicies, branchPolicies } from './branch-policies.ts';
 import type { Connection } from './connection.ts';
 import { notEnforcedFor, type PolicyName } from './not-enforced.ts';
 import type { ActualResult } from './report.ts';
@@ -22,6 +23,8 @@ export interface Trace {
   readonly simulator: Simulator;
   readonly branches: readonly Branch[];
   readonly stories: readonly Story[];
+  /** What policies said on each branch. */
+  readonly policies: readonly BranchPolicies[];
   /** Policies that may select a pod of the connection and that nothing here enforces. */
   readonly notEnforced: readonly PolicyName[];
 }
@@ -33,6 +36,7 @@ export interface TracedBranch {
   readonly masquerade: boolean;
   readonly backend: string | null;
   readonly deliveredTo: string | null;
+  readonly policies: BranchPolicies;
   readonly hops: readonly Hop[] | null;
 }
 
@@ -60,7 +64,8 @@ export function traceConnection(model: ClusterModel, mode: Mode, connection: Con
   const stories = branches
     .slice(0, MAX_STORIES)
     .map((branch) => tellStory(simulator.image, branch.events, branch.source));
-  return { mode, simulator, branches, stories, notEnforced: notEnforcedFor(model, connection, branches) };
+  const policies = branches.map((branch) => branchPolicies(simulator.image, branch));
+  return { mode, simulator, branches, stories, policies, notEnforced: notEnforcedFor(model, connection, branches) };
 }
 
 /** @param request `from` and `to` as the user wrote them */
@@ -72,7 +77,7 @@ export function traceReport(
     version: 1,
     from: request.from,
     to: request.to,
-    traces: traces.map(({ mode, simulator, branches, stories, notEnforced }) => ({
+    traces: traces.map(({ mode, simulator, branches, stories, policies, notEnforced }) => ({
       mode,
       ...summarizeBranches(branches),
       notEnforced,
@@ -83,6 +88,7 @@ export function traceReport(
         masquerade: branch.masquerade,
         backend: branch.backend,
         deliveredTo: simulator.describeTarget(branch),
+        policies: policies[i]!,
         hops: stories[i]?.hops ?? null,
       })),
     })),

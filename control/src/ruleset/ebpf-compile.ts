@@ -38,6 +38,7 @@ import { createHashTable, type HashTable, hashInsert5, setRowValue } from '@flat
 import { buildRing, createMaglev, type Maglev, RING_SEED, takeRing } from '@flatpath/engine/tables/maglev';
 import { addBackendRow, buildNodePortRanges, buildRanges, frontendId, KIND_FLAGS, ringName } from '../compile/ebpf.ts';
 import { type Prefix, parseAddressOrPrefix } from '../model/address.ts';
+import { compileEbpfPolicyDump } from './ebpf-policy-compile.ts';
 import type { EbpfDump, EbpfEnd, EbpfFrontend } from './ebpf-text.ts';
 
 const SWITCHES: Readonly<Record<string, number>> = {
@@ -63,6 +64,7 @@ export function compileEbpfDump(dump: EbpfDump): EbpfImage {
     rings: tables.rings.buffer,
     sourceRanges: buildRanges(frontends.flatMap(({ ranges }) => ranges)).buffer,
     ...buildNodePortRanges(prefixes.filter((prefix): prefix is Prefix => prefix !== null)),
+    policy: compileEbpfPolicyDump(dump),
   });
 }
 

@@ -27,14 +27,24 @@ import {
 } from '@flatpath/engine/programs/ebpf-image';
 import { backendAddress, backendFlags, backendPort, listEntry } from '@flatpath/engine/tables/backends';
 import { hashFind2, nextRow, rowKey, rowValue } from '@flatpath/engine/tables/hash-table';
+import { describeEbpfPolicy, type PolicySubjects } from './ebpf-policy-structure.ts';
 
 /** SHA-256 in hex of the structure of a node's maps. */
-export function ebpfStructuralHash(image: EbpfImage, node: number): string {
-  return createHash('sha256').update(describeEbpfStructure(image, node).join('\n')).digest('hex');
+export function ebpfStructuralHash(image: EbpfImage, node: number, subjects: PolicySubjects | null = null): string {
+  return createHash('sha256')
+    .update(describeEbpfStructure(image, node, subjects).join('\n'))
+    .digest('hex');
 }
 
-/** The structure as lines: options, nodePort prefixes, then frontends in the order of their keys. */
-export function describeEbpfStructure(image: EbpfImage, node: number): string[] {
+/**
+ * The structure as lines: options, nodePort prefixes, frontends in the order of their keys, policies.
+ * @param subjects whom the policies are about; null leaves them out
+ */
+export function describeEbpfStructure(
+  image: EbpfImage,
+  node: number,
+  subjects: PolicySubjects | null = null,
+): string[] {
   const prefixes = [image.nodePortRanges4.buffer, image.nodePortRanges6.buffer].map((buffer) =>
     createHash('sha256').update(new Uint8Array(buffer)).digest('hex'),
   );
@@ -42,7 +52,8 @@ export function describeEbpfStructure(image: EbpfImage, node: number): string[] 
   for (let at = nextRow(image.frontends, -1); at >= 0; at = nextRow(image.frontends, at)) {
     frontends.push(describeFrontend(image, at, node));
   }
-  return [`options ${image.options}`, `nodePorts ${prefixes.join(' ')}`, ...frontends.sort()];
+  const policy = subjects && image.policy && describeEbpfPolicy(image.policy, node, subjects);
+  return [`options ${image.options}`, `nodePorts ${prefixes.join(' ')}`, ...frontends.sort(), ...(policy ?? [])];
 }
 
 function describeFrontend(image: EbpfImage, at: number, node: number): string {

@@ -2,8 +2,8 @@
  * Reads what `render --as ebpf` prints of a node (compile/ebpf-render.ts), section by section, into its frontends,
  * backends and options: all that the node's program looks up in its maps.
  *
- * Read: the options, `bpf lb list` with its backends, source ranges, Maglev sizes and affinity timeouts. The other
- * sections repeat these or are empty on a node that has seen no packet. A nodePort is the frontend with the address of all
+ * Read: the options, `bpf lb list` with its backends, source ranges, Maglev sizes and affinity timeouts, and what the
+ * policies of the node's pods are (ebpf-policy-text.ts). The other sections repeat these or are empty on a node that has seen no packet. A nodePort is the frontend with the address of all
  * zeros; its lines for the node's addresses follow from it. Text that is not that is an `InputError` with every line that
  * does not fit.
  */
@@ -11,6 +11,8 @@
 import { InputError, type Problem } from '../cluster/problem.ts';
 import type { FrontendKind } from '../compile/ebpf-rows.ts';
 import { type Address, type Prefix, parseAddress, parseAddressOrPrefix } from '../model/address.ts';
+import type { EbpfPolicyDump } from './ebpf-policy-compile.ts';
+import { EbpfTextError, PolicyReader } from './ebpf-policy-text.ts';
 import { dumpError } from './not-understood.ts';
 import { parseProtocol } from './port-names.ts';
 
@@ -39,9 +41,7 @@ export interface EbpfFrontend {
   affinitySeconds: number;
 }
 
-export interface EbpfDump {
-  /** By name, as Cilium's ConfigMap has them. */
-  readonly options: ReadonlyMap<string, string>;
+export interface EbpfDump extends EbpfPolicyDump {
   /** In the order of the dump. */
   readonly frontends: readonly EbpfFrontend[];
   /** Backends that terminate, by text. */
@@ -60,11 +60,9 @@ export function parseEbpfText(file: string, text: string): EbpfDump {
   return reader.finish();
 }
 
-class EbpfError extends Error {}
-
 const KINDS: readonly FrontendKind[] = ['ClusterIP', 'NodePort', 'ExternalIPs', 'LoadBalancer'];
 /** First words of the lines that head columns. */
-const HEADINGS = ['SERVICE ADDRESS', 'ID', 'SOURCE RANGE', 'REVNAT_ID', 'IP PREFIX/ADDRESS'];
+const HEADINGS = ['SERVICE ADDRESS', 'ID', 'SOURCE RANGE', 'REVNAT_ID', 'IP PREFIX/ADDRESS', 'ENDPOINT', 'MAP'];
 const OPTIONS = new Set([
   'bpf-lb-sock',
   'bpf-lb-mode',
@@ -72,6 +70,9 @@ const OPTIONS = new Set([
   'enable-sctp',
   'enable-ipv4-masquerade',
   'nodeport-addresses',
+  'policy-own-node',
+  'policy-hairpin',
+  'policy-known-flows',
 ]);
 
 class EbpfReader {
@@ -80,6 +81,7 @@ class EbpfReader {
   private readonly options = new Map<string, string>();
   private readonly frontends = new Map<number, EbpfFrontend>();
   private readonly terminating = new Set<string>();
+  private readonly policies = new PolicyReader();
   private section = '';
   /** List that backend lines of `bpf lb list` go to; null for an address of a nodePort's. */
   private list: EbpfEnd[] | null = null;
@@ -98,21 +100,24 @@ class EbpfReader {
     try {
       this.readCells(cells);
     } catch (error) {
-      if (!(error instanceof EbpfError)) throw error;
+      if (!(error instanceof EbpfTextError)) throw error;
       this.errors.push(dumpError(this.file, number, error.message));
     }
   }
 
   finish(): EbpfDump {
-    if (this.errors.length > 0) throw new InputError(this.errors);
-    return { options: this.options, frontends: [...this.frontends.values()], terminating: this.terminating };
+    const gaps = this.policies.findGaps().map((gap) => dumpError(this.file, 1, gap));
+    if (this.errors.length + gaps.length > 0) throw new InputError([...this.errors, ...gaps]);
+    const { endpoints, addresses, groups } = this.policies;
+    const { options, terminating } = this;
+    return { options, frontends: [...this.frontends.values()], terminating, endpoints, addresses, groups };
   }
 
   private readCells(cells: readonly string[]): void {
     const [first = '', second = '', third = ''] = cells;
     switch (this.section) {
       case 'config --all':
-        if (!OPTIONS.has(first)) throw new EbpfError(`'${first}' is no option`);
+        if (!OPTIONS.has(first)) throw new EbpfTextError(`'${first}' is no option`);
         this.options.set(first, second);
         return;
       case 'bpf lb list':
@@ -120,7 +125,7 @@ class EbpfReader {
         return;
       case 'bpf lb list --backends':
         if (third === 'terminating') this.terminating.add(readEnd(second).text);
-        else if (third !== 'active') throw new EbpfError(`'${third}' is no state of a backend`);
+        else if (third !== 'active') throw new EbpfTextError(`'${third}' is no state of a backend`);
         return;
       case 'bpf lb list --source-ranges':
         this.frontendOf(second).ranges.push(readPrefix(first));
@@ -132,19 +137,19 @@ class EbpfReader {
         this.frontendOf(first).affinitySeconds = readNumber(second.replace(/s$/, ''));
         return;
       case 'bpf lb list --revnat':
-      case 'bpf ipcache list':
       case 'bpf ct list global':
       case 'bpf nat list':
         return;
     }
-    throw new EbpfError(`'${this.section}' is no section of maps`);
+    if (this.policies.readCells(this.section, cells)) return;
+    throw new EbpfTextError(`'${this.section}' is no section of maps`);
   }
 
   /** `10.96.0.10:80/TCP (0)   0.0.0.0:0 (1) (0) [ClusterIP]` heads a frontend; slots from 1 on are its backends. */
   private readService(first: string, second: string): void {
     const service = /^(\S+) \((\d+)\)$/.exec(first);
     const target = /^(\S+) \((\d+)\) \((\d+)\)(?: \[(.*)\])?$/.exec(second);
-    if (service === null || target === null) throw new EbpfError(`'${first}' is no line of a service`);
+    if (service === null || target === null) throw new EbpfTextError(`'${first}' is no line of a service`);
     if (service[2] !== '0') {
       this.list?.push(readEnd(target[1]!));
       return;
@@ -160,8 +165,8 @@ class EbpfReader {
   private openFrontend(id: number, end: EbpfEnd, flags: readonly string[]): EbpfEnd[] | null {
     if (this.isRepeated(flags, end)) return null;
     const kind = KINDS.find((known) => known === flags[0]);
-    if (kind === undefined) throw new EbpfError(`'${flags[0]}' is no kind of frontend`);
-    if (this.frontends.has(id)) throw new EbpfError(`frontend ${id} is listed twice`);
+    if (kind === undefined) throw new EbpfTextError(`'${flags[0]}' is no kind of frontend`);
+    if (this.frontends.has(id)) throw new EbpfTextError(`frontend ${id} is listed twice`);
     const external: EbpfEnd[] = [];
     this.frontends.set(id, {
       end,
@@ -179,7 +184,7 @@ class EbpfReader {
 
   private openInternal(id: number): EbpfEnd[] {
     const frontend = this.frontends.get(id);
-    if (frontend === undefined) throw new EbpfError(`the outer scope of frontend ${id} comes first`);
+    if (frontend === undefined) throw new EbpfTextError(`the outer scope of frontend ${id} comes first`);
     const internal: EbpfEnd[] = [];
     this.frontends.set(id, { ...frontend, internal });
     return internal;
@@ -192,7 +197,7 @@ class EbpfReader {
 
   private frontendOf(text: string): EbpfFrontend {
     const frontend = this.frontends.get(readNumber(text));
-    if (frontend === undefined) throw new EbpfError(`there is no frontend ${text}`);
+    if (frontend === undefined) throw new EbpfTextError(`there is no frontend ${text}`);
     return frontend;
   }
 }
@@ -203,18 +208,18 @@ function readEnd(text: string): EbpfEnd {
   const address = parts === null ? null : parseAddress(parts[1] ?? parts[2]!);
   const protocol = parts === null ? null : parseProtocol(parts[4]!.toLowerCase());
   if (parts === null || address === null || protocol === null || Number(parts[3]) > 65_535) {
-    throw new EbpfError(`'${text}' is no address, port and protocol`);
+    throw new EbpfTextError(`'${text}' is no address, port and protocol`);
   }
   return { address, port: Number(parts[3]), protocol, text };
 }
 
 function readPrefix(text: string): Prefix {
   const prefix = parseAddressOrPrefix(text);
-  if (prefix === null) throw new EbpfError(`'${text}' is no prefix`);
+  if (prefix === null) throw new EbpfTextError(`'${text}' is no prefix`);
   return prefix;
 }
 
 function readNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new EbpfError(`'${text}' is no number`);
+  if (!/^\d{1,9}$/.test(text)) throw new EbpfTextError(`'${text}' is no number`);
   return Number(text);
 }

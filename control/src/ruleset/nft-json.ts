@@ -225,7 +225,7 @@ class NftJsonReader {
         break;
       }
     }
-    const rule: NftRule = { statements, comment: commentOf(body), sources: [context.source] };
+    const rule: NftRule = { statements, comment: commentOf(body), sources: [context.source], judgement: null };
     rules.push(rule);
     table.places.set(rule, { line, path });
   }

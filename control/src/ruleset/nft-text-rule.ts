@@ -71,11 +71,11 @@ export function readTextRule(
     const rest = quote(text, tokens, begun, stop);
     statements.push({ kind: 'unknown', text: rest });
     return {
-      rule: { statements, comment: trailingComment(tokens, begun, stop), sources },
+      rule: { statements, comment: trailingComment(tokens, begun, stop), sources, judgement: null },
       unclear: { text: rest, message: error.message },
     };
   }
-  return { rule: { statements, comment, sources }, unclear: null };
+  return { rule: { statements, comment, sources, judgement: null }, unclear: null };
 }
 
 /** The text of some tokens, on one line. */

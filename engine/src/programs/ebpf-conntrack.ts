@@ -13,6 +13,7 @@
  */
 import {
   type Conntrack,
+  CT_ASSURED,
   CT_CLASH,
   CT_FULL,
   CT_MODE_2,
@@ -72,6 +73,11 @@ export const EBPF_CT_TRANSLATED = CT_MODE_2;
  * backend's node about the frontend; there it holds the frontend, and its forward frames come translated already.
  */
 export const EBPF_CT_DSR = CT_MODE_3;
+/**
+ * Flag of a flow that another node entered here (EBPF_CT_DSR): the pod's policies have let a frame of it pass. The table
+ * knows it as netfilter's ASSURED, which an LRU map does not ask for.
+ */
+export const EBPF_CT_ALLOWED = CT_ASSURED;
 
 /** Layout of `EbpfScratch.original`: source, destination, ports word (flow-key.ts). */
 const ORIGINAL_DST = 4;

@@ -15,6 +15,9 @@
  * Local policy costs a row per node that has a backend.
  *
  * nodePorts are one frontend each with the address of all zeros, found by the addresses that nodes own.
+ *
+ *     policy           identities and policy maps (programs/ebpf-policy-image.ts); null: no policy selects any pod
+ *
  * Written by the compiler only, read by all; a change is a new image. The scratch belongs to the thread.
  */
 import { attachBackends, type Backends } from '../tables/backends.ts';
@@ -22,6 +25,7 @@ import { attachHashTable, type HashTable } from '../tables/hash-table.ts';
 import { attachLpm4, type Lpm4 } from '../tables/lpm4.ts';
 import { attachLpm6, type Lpm6 } from '../tables/lpm6.ts';
 import { attachMaglev, type Maglev } from '../tables/maglev.ts';
+import { attachEbpfPolicy, type EbpfPolicy, type EbpfPolicyParts, ebpfPolicyParts } from './ebpf-policy-image.ts';
 
 // Options of the datapath (`EbpfImage.options`).
 /** Pods' sockets are balanced at connect; without it only the host's are, pods' frames at their interface. */
@@ -98,6 +102,10 @@ export const MAP_SELECTIONS = 6;
 export const MAP_SNAT = 7;
 /** Row: node that was told the frontend which its backend answers for (DSR). */
 export const MAP_DSR = 8;
+/** Row: an identity, that of the frame's other end. */
+export const MAP_IPCACHE = 9;
+/** Row: the judgement of one direction of a pod. */
+export const MAP_POLICY = 10;
 
 /** Working memory of one thread; nothing in it outlives a frame's pass through a node. */
 export interface EbpfScratch {
@@ -118,6 +126,8 @@ export interface EbpfImage {
   readonly sourceRanges: Int32Array;
   readonly nodePortRanges4: Lpm4;
   readonly nodePortRanges6: Lpm6;
+  /** Null where no policy selects any pod. */
+  readonly policy: EbpfPolicy | null;
   readonly scratch: EbpfScratch;
 }
 
@@ -133,6 +143,7 @@ export interface EbpfImageParts {
   readonly sourceRanges: SharedArrayBuffer;
   readonly nodePortRanges4: SharedArrayBuffer;
   readonly nodePortRanges6: SharedArrayBuffer;
+  readonly policy: EbpfPolicyParts | null;
 }
 
 const ORIGINAL_WORDS = 9;
@@ -153,6 +164,7 @@ export function attachEbpfImage(parts: EbpfImageParts): EbpfImage {
     sourceRanges: new Int32Array(parts.sourceRanges),
     nodePortRanges4: attachLpm4(parts.nodePortRanges4),
     nodePortRanges6: attachLpm6(parts.nodePortRanges6),
+    policy: parts.policy && attachEbpfPolicy(parts.policy),
     scratch: { original: new Int32Array(ORIGINAL_WORDS) },
   };
 }
@@ -170,6 +182,7 @@ export function ebpfImageParts(image: EbpfImage): EbpfImageParts {
     sourceRanges: sharedBuffer(image.sourceRanges),
     nodePortRanges4: image.nodePortRanges4.buffer,
     nodePortRanges6: image.nodePortRanges6.buffer,
+    policy: image.policy && ebpfPolicyParts(image.policy),
   };
 }
 

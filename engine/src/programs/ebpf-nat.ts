@@ -10,11 +10,18 @@
  *   (an IPv4 option, an IPv6 destination option or a Geneve option): into every frame, of TCP only with SYN. Here it
  *   goes into the connection table of the backend's node directly, at the same frames; the bytes stay as they are.
  */
-import { CT_REPLY, ctFlags, ctPeer, ctXPorts, ctXSrc } from '../tables/conntrack.ts';
+import { CT_REPLY, ctFlags, ctPeer, ctRemove, ctSetFlags, ctXPorts, ctXSrc } from '../tables/conntrack.ts';
 import type { Burst } from '../wire/burst.ts';
 import { REASON_NO_NAT_MAPPING } from '../wire/reason.ts';
 import type { Datapath } from './datapath.ts';
-import { EBPF_CT_DSR, EBPF_CT_TRANSLATED, findReverseFlow, insertFlow, passFlow } from './ebpf-conntrack.ts';
+import {
+  EBPF_CT_ALLOWED,
+  EBPF_CT_DSR,
+  EBPF_CT_TRANSLATED,
+  findReverseFlow,
+  insertFlow,
+  passFlow,
+} from './ebpf-conntrack.ts';
 import { MAP_DSR, MAP_SNAT } from './ebpf-image.ts';
 import { allocatePort } from './masquerade.ts';
 import { EVENT_MAP, record2 } from './record.ts';
@@ -92,4 +99,16 @@ export function passBalancedFrame(dp: Datapath, b: Burst, s: number): boolean {
   if ((ctFlags(ct, reply) & (EBPF_CT_DSR | CT_REPLY)) !== (EBPF_CT_DSR | CT_REPLY)) return false;
   passFlow(dp, b, s, ct, ctPeer(ct, b.shard[s], reply));
   return true;
+}
+
+/** Notes that the pod's policies let the frame's flow (lane `ct`) pass. */
+export function keepBalancedFlow(dp: Datapath, b: Burst, s: number): void {
+  const ct = conntrackOf(dp, b, s);
+  ctSetFlags(ct, b.ct[s], ctPeer(ct, b.shard[s], b.ct[s]), EBPF_CT_ALLOWED);
+}
+
+/** Takes out the frame's flow (lane `ct`), which the pod's policies refused. Moves slots of the shard. */
+export function forgetBalancedFlow(dp: Datapath, b: Burst, s: number): void {
+  ctRemove(conntrackOf(dp, b, s), b.shard[s], b.ct[s]);
+  b.ct[s] = -1;
 }

@@ -1,13 +1,16 @@
 /**
  * The ebpf mode: a frame's path through one node whose services are eBPF maps, as Cilium's kube-proxy replacement does it.
  *
- *     pod      source check -> conntrack -+-> known flow: translate, route
- *                                         +-> new flow: service, hairpin, outbound masquerade, enter, route
- *     uplink   conntrack -----------------+-> known flow: translate (replies too), route
- *                                         +-> new flow: service with source ranges, SNAT or DSR for a remote backend,
- *                                             else as addressed; enter, route
+ *     pod      source check -> conntrack -+-> known flow: translate, policy, route
+ *                                         +-> new flow: service, policy, hairpin, outbound masquerade, enter, route
+ *     uplink   conntrack -----------------+-> known flow: translate (replies too), policy, route
+ *                                         +-> new flow: service with source ranges, policy, SNAT or DSR for a remote
+ *                                             backend, else as addressed; enter, route
  *     host     conntrack -> route; its sockets were balanced when they connected (ebpf-socket.ts)
  *     answer   what the node itself answers: route
+ *
+ * Policy is egress of the pod that sends and ingress of the pod that gets the frame here (ebpf-policy.ts), asked between
+ * the two halves of a translation: behind the destination's, before the source's. Replies are not asked.
  *
  * Guarantees: the flow's entry says what happened to its frame, so both directions stay consistent whatever the image
  * becomes; bytes, lanes and checksums agree. What is not emulated is listed in docs/modes.md.
@@ -37,7 +40,7 @@ import { PROTO_UDP } from '../wire/udp.ts';
 import { answerReject, answerTimeExceeded } from './answer.ts';
 import { COUNT_NEW_FLOWS } from './count.ts';
 import type { Datapath } from './datapath.ts';
-import { beginFlow, EBPF_CT_DSR, EBPF_CT_TRANSLATED, keepTuple, passFlow } from './ebpf-conntrack.ts';
+import { beginFlow, EBPF_CT_ALLOWED, EBPF_CT_DSR, EBPF_CT_TRANSLATED, keepTuple, passFlow } from './ebpf-conntrack.ts';
 import { noteFirstFragment, recallFirstFragment } from './ebpf-fragment.ts';
 import { findQuotedFlow, isIcmpFlow, translateRelatedDestination, translateRelatedSource } from './ebpf-icmp.ts';
 import {
@@ -51,7 +54,17 @@ import {
   FE_HAS_RANGES,
   FE_IS_CLUSTER_IP,
 } from './ebpf-image.ts';
-import { isToItself, maskHairpin, masquerade, passBalancedFrame, tellBackendNode } from './ebpf-nat.ts';
+import {
+  forgetBalancedFlow,
+  isToItself,
+  keepBalancedFlow,
+  maskHairpin,
+  masquerade,
+  passBalancedFrame,
+  tellBackendNode,
+} from './ebpf-nat.ts';
+import { judgeFrame } from './ebpf-policy.ts';
+import { POLICY_KEEPS_FLOWS } from './ebpf-policy-image.ts';
 import {
   findFrontend,
   isInSourceRange,
@@ -100,7 +113,7 @@ export function ebpfNode(dp: Datapath, b: Burst, s: number): number {
   const proto = b.proto[s];
   if (frag === FRAG_LATER) return passLaterFragment(dp, image, b, s);
   if (frag === FRAG_FIRST) noteFirstFragment(dp.ports.fragments, b, s);
-  if (isIcmp(proto) && !isIcmpFlow(b, s)) return passIcmpMessage(dp, b, s);
+  if (isIcmp(proto) && !isIcmpFlow(b, s)) return passIcmpMessage(dp, image, b, s);
   const slot = findFlow(dp, b, s);
   if (slot < 0) return passNewFlow(dp, image, b, s);
   const ct = conntrackOf(dp, b, s);
@@ -116,12 +129,18 @@ export function ebpfNode(dp: Datapath, b: Burst, s: number): number {
 function passKnownFlow(dp: Datapath, image: EbpfImage, b: Burst, s: number, ct: Conntrack, slot: number): number {
   const flags = ctFlags(ct, slot);
   passFlow(dp, b, s, ct, slot);
-  if ((flags & EBPF_CT_TRANSLATED) === 0) return leave(dp, b, s, findRoute(dp, b, s));
+  if ((flags & EBPF_CT_TRANSLATED) === 0) {
+    const straight = findRoute(dp, b, s);
+    const allowed = judgeKnown(dp, image, b, s, flags, straight);
+    return allowed < 0 ? allowed : leave(dp, b, s, straight);
+  }
   const tells = (flags & (EBPF_CT_DSR | CT_REPLY)) === EBPF_CT_DSR && tellsEveryFrame(b, s);
   if (tells) keepTuple(b, s, image.scratch.original);
   const destination = translateDestination(dp, b, s);
   if (destination < 0) return destination;
   const route = findRoute(dp, b, s);
+  const judged = judgeKnown(dp, image, b, s, flags, route);
+  if (judged < 0) return judged;
   const source = translateSource(dp, b, s);
   if (source < 0) return source;
   if (tells && routeKind(route) === ROUTE_NODE) {
@@ -178,12 +197,14 @@ function passNewFromPod(dp: Datapath, image: EbpfImage, b: Burst, s: number): nu
     const step = balance(dp, image, b, s, frontend);
     if (step !== 0) return step;
     flags = EBPF_CT_TRANSLATED;
-    if (isToItself(b, s)) {
-      const masked = maskHairpin(dp, b, s);
-      if (masked < 0) return masked;
-    }
   }
   const route = findRoute(dp, b, s);
+  const judged = judgeNew(dp, image, b, s, route);
+  if (judged < 0) return judged;
+  if (flags !== 0 && isToItself(b, s)) {
+    const masked = maskHairpin(dp, b, s);
+    if (masked < 0) return masked;
+  }
   if (leavesCluster(dp, image, b, s, route)) {
     const step = masquerade(dp, b, s, NAT_OUTBOUND);
     if (step < 0) return step;
@@ -202,15 +223,38 @@ function passNewFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: number):
   if (hasPorts(b, s)) {
     const frontend = findFrontend(dp, image, b, s, NODE_PORTS_OWN);
     if (frontend >= 0) return passServiceFromUplink(dp, image, b, s, frontend);
-    if ((image.options & EBPF_DSR) !== 0 && passBalancedFrame(dp, b, s)) return leave(dp, b, s, findRoute(dp, b, s));
+    if ((image.options & EBPF_DSR) !== 0 && passBalancedFrame(dp, b, s)) return deliverBalanced(dp, image, b, s);
   }
   const route = findRoute(dp, b, s);
   const kind = routeKind(route);
   // On its way to somewhere else, the node is but a router.
   if (kind !== ROUTE_POD && kind !== ROUTE_HOST) return leave(dp, b, s, route);
   if (!isCarried(image, b, s)) return kind === ROUTE_HOST ? leave(dp, b, s, route) : -REASON_UNKNOWN_L4;
+  const judged = judgeNew(dp, image, b, s, route);
+  if (judged < 0) return judged;
   keepTuple(b, s, image.scratch.original);
   return enter(dp, image, b, s, 0, beginsHere(dp, b, s), route);
+}
+
+/**
+ * Sends a frame that another node balanced to the pod here. That node entered its flow already: one that was never allowed
+ * is taken out again.
+ */
+function deliverBalanced(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
+  const route = findRoute(dp, b, s);
+  const policy = image.policy;
+  if (policy !== null) {
+    const wasAllowed = (ctFlags(conntrackOf(dp, b, s), b.ct[s]) & EBPF_CT_ALLOWED) !== 0;
+    if (!wasAllowed || (policy.options & POLICY_KEEPS_FLOWS) === 0) {
+      const judged = judgeFrame(dp, policy, b, s, route);
+      if (judged < 0) {
+        if (!wasAllowed) forgetBalancedFlow(dp, b, s);
+        return judged;
+      }
+      if (!wasAllowed) keepBalancedFlow(dp, b, s);
+    }
+  }
+  return leave(dp, b, s, route);
 }
 
 /**
@@ -227,6 +271,8 @@ function passServiceFromUplink(dp: Datapath, image: EbpfImage, b: Burst, s: numb
   const step = balance(dp, image, b, s, frontend);
   if (step !== 0) return step;
   const route = findRoute(dp, b, s);
+  const judged = judgeNew(dp, image, b, s, route);
+  if (judged < 0) return judged;
   const isRemote = routeKind(route) === ROUTE_NODE;
   let flags = EBPF_CT_TRANSLATED;
   if (isRemote && (image.options & EBPF_DSR) !== 0) {
@@ -317,13 +363,13 @@ function passLaterFragment(dp: Datapath, image: EbpfImage, b: Burst, s: number):
   const to = findDestinationOwner(dp, b, s);
   const isPlain = from >= 0 && to >= 0 && ownerKind(from) === OWNER_POD && ownerKind(to) === OWNER_POD;
   if (!isPlain && b.entry[s] !== ENTRY_HOST) return -REASON_FRAGMENT_FIRST_MISSING;
-  return leave(dp, b, s, findRoute(dp, b, s));
+  return passWithoutFlow(dp, image, b, s);
 }
 
-function passIcmpMessage(dp: Datapath, b: Burst, s: number): number {
+function passIcmpMessage(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
   if (isMartian(b, s)) return -REASON_MARTIAN;
   if (isForEveryHost(b, s)) return leave(dp, b, s, ROUTE_HOST << 24);
-  if (!findQuotedFlow(dp, b, s)) return leave(dp, b, s, findRoute(dp, b, s));
+  if (!findQuotedFlow(dp, b, s)) return passWithoutFlow(dp, image, b, s);
   const destination = translateRelatedDestination(dp, b, s);
   if (destination < 0) return destination;
   const route = findRoute(dp, b, s);
@@ -331,7 +377,25 @@ function passIcmpMessage(dp: Datapath, b: Burst, s: number): number {
   return source < 0 ? source : leave(dp, b, s, route);
 }
 
+function passWithoutFlow(dp: Datapath, image: EbpfImage, b: Burst, s: number): number {
+  const route = findRoute(dp, b, s);
+  const judged = judgeNew(dp, image, b, s, route);
+  return judged < 0 ? judged : leave(dp, b, s, route);
+}
+
 // ---- shared steps -----------------------------------------------------------------------------------------------
+
+/** Asks the policies of the pods at both ends about a frame that no flow vouches for. 0, or minus a drop reason. */
+function judgeNew(dp: Datapath, image: EbpfImage, b: Burst, s: number, route: number): number {
+  return image.policy === null ? 0 : judgeFrame(dp, image.policy, b, s, route);
+}
+
+/** Asks them again about a frame of a known flow. 0, or minus a drop reason. */
+function judgeKnown(dp: Datapath, image: EbpfImage, b: Burst, s: number, flags: number, route: number): number {
+  const policy = image.policy;
+  if (policy === null || (flags & CT_REPLY) !== 0 || (policy.options & POLICY_KEEPS_FLOWS) !== 0) return 0;
+  return judgeFrame(dp, policy, b, s, route);
+}
 
 /** Sends the frame where its route says. */
 function leave(dp: Datapath, b: Burst, s: number, route: number): number {

@@ -39,6 +39,7 @@ import {
   EXPR_VERDICT_MAP,
   NFT_ACCEPT,
   NFT_CONTINUE,
+  NFT_DENY,
   NFT_DROP,
   NFT_GOTO,
   NFT_JUMP,
@@ -50,7 +51,7 @@ import {
 import { findNftElement, SET_ID, SET_STAMPS, SET_VALUE_WORDS } from '../tables/nft-sets.ts';
 import { HOOKS } from '../tables/rule-list.ts';
 import type { Burst } from '../wire/burst.ts';
-import { REASON_CHAIN_POLICY, REASON_RULE_DROP, REASON_RULE_LOOP } from '../wire/reason.ts';
+import { REASON_CHAIN_POLICY, REASON_POLICY_DENIED, REASON_RULE_DROP, REASON_RULE_LOOP } from '../wire/reason.ts';
 import { setConnmark } from './connmark.ts';
 import { COUNT_LOOKUPS, COUNT_RULES } from './count.ts';
 import type { Datapath } from './datapath.ts';
@@ -295,6 +296,8 @@ function answerOf(verdict: number, chain: number): number {
       return RULE_GOTO | chain;
     case NFT_RETURN:
       return RULE_RETURN;
+    case NFT_DENY:
+      return -REASON_POLICY_DENIED;
   }
   return -REASON_RULE_DROP;
 }

@@ -47,6 +47,8 @@ export const NFT_DROP = 2;
 export const NFT_RETURN = 3;
 export const NFT_JUMP = 4;
 export const NFT_GOTO = 5;
+/** DROP by a network policy: no statement of nftables, where it is `drop`; the reason differs. */
+export const NFT_DENY = 6;
 
 // Expressions and statements. A *selector* is one of SELECT_… below.
 /** Never holds: a rule that was not understood. */

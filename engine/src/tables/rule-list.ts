@@ -145,8 +145,8 @@ export const MATCH_SET = 20;
 export const MATCH_IPVS = 21;
 
 /**
- * Matches from here on are of dumps only (programs/rule-match-further.ts) and count their inversion themselves: some
- * are true or false, inverted or not, where there is nothing to ask. Ports, addresses and numbers are first … last.
+ * Matches from here on are of dumps and policies only (programs/rule-match-further.ts) and count their inversion
+ * themselves: some are true or false, inverted or not, where there is nothing to ask. Ports, addresses and numbers are first … last.
  */
 export const MATCH_FURTHER = 32;
 /** False, inverted or not: a rule that cannot be decided. */

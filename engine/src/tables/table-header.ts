@@ -41,6 +41,7 @@ export const KIND_IPSET = 9;
 export const KIND_IPVS_SERVICES = 10;
 export const KIND_IPVS_CONNECTIONS = 11;
 export const KIND_IPVS_SHARED = 12;
+export const KIND_POLICY_MAP = 13;
 
 const KIND_NAMES = [
   '',
@@ -56,6 +57,7 @@ const KIND_NAMES = [
   'ipvs services',
   'ipvs connections',
   'ipvs shared state',
+  'policy map',
 ];
 
 function kindName(kind: number): string {

@@ -1,0 +1,218 @@
+/**
+ * The matrix for a terminal: for each source what it reaches, targets with the same ports together. Sources that reach the
+ * same are one block, whole namespaces are one word, so that a hundred workloads are still a page.
+ */
+
+import { describeReached, isReachedOutcome } from './port-text.ts';
+import type { OutcomeReport, PeerReport, ReachReport, RowReport } from './report.ts';
+
+export interface TextOptions {
+  /** Characters of a line. */
+  readonly width: number;
+  /** Lists what is not reached, and why, instead of what is. */
+  readonly denied: boolean;
+  bold(text: string): string;
+  dim(text: string): string;
+}
+
+/** A list that lacks so few is told by what it lacks. */
+const FEW = 3;
+/** What is said of targets of which every port is reached. */
+const ALL = 'all';
+const ALL_OF_SERVICE = 'all its ports';
+/** Least width of the column of targets. */
+const LEAST_COLUMN = 30;
+
+export function* formatReport(report: ReachReport, options: TextOptions): Generator<string> {
+  yield options.bold(describeHead(report));
+  yield '';
+  const blocks = new Map<string, { sources: PeerReport[]; lines: Map<string, PeerReport[]> }>();
+  const texts: string[] = [];
+  report.sources.forEach((source, i) => {
+    const lines = linesOf(report, source, report.matrix[i]!, options.denied, texts);
+    const key = [...lines].map(([text, targets]) => `${text}\n${targets.map(({ id }) => id).join()}`).join('\n');
+    const block = blocks.get(key);
+    if (block === undefined) blocks.set(key, { sources: [report.peers[source]!], lines });
+    else block.sources.push(report.peers[source]!);
+  });
+  const sources = report.sources.map((i) => report.peers[i]!);
+  const targets = report.targets.map((i) => report.peers[i]!);
+  for (const { sources: own, lines } of blocks.values()) {
+    for (const line of wrap(foldPeers(own, sources).join(', '), options.width, '')) yield options.bold(line);
+    if (lines.size === 0)
+      yield options.dim(options.denied ? '  reaches everything that was asked' : '  reaches nothing');
+    const column = Math.min(
+      Math.max(...[...lines.keys()].map((text) => text.length), 4),
+      Math.max(options.width - LEAST_COLUMN, 20),
+    );
+    for (const [text, reached] of lines) {
+      const indent = ' '.repeat(column + 4);
+      const wrapped = wrap(foldPeers(reached, targets).join(', '), options.width, indent);
+      const isLong = text.length > column;
+      if (isLong) yield `  ${text}`;
+      yield* wrapped.map((line, i) =>
+        i === 0 && !isLong
+          ? `  ${text.padEnd(column)}  ${line.trimStart()}`
+          : i === 0
+            ? `${indent}${line.trimStart()}`
+            : line,
+      );
+    }
+    yield '';
+  }
+  if (!options.denied) yield* formatServices(targets, options);
+}
+
+function describeHead({ mode, profile, counts, peers, sources }: ReachReport): string {
+  const workloads = sources.filter((i) => peers[i]!.kind === 'workload').length;
+  const parts = [
+    `${counts.pods} pods${workloads > 0 ? ` (${workloads} workloads here)` : ''}`,
+    `${counts.nodes} nodes`,
+    `${counts.services} Services`,
+    `${counts.policies} policies`,
+  ];
+  return `mode ${mode}, profile ${profile}: ${parts.join(', ')}; ${counts.packets} packets run`;
+}
+
+/**
+ * Targets by what is said of them: all ports first, then all ports of a Service, then as they come.
+ * @param texts what was said of cells before
+ */
+function linesOf(
+  report: ReachReport,
+  source: number,
+  row: Int32Array,
+  denied: boolean,
+  texts: string[],
+): Map<string, PeerReport[]> {
+  const lines = new Map<string, PeerReport[]>([
+    [ALL, []],
+    [ALL_OF_SERVICE, []],
+  ]);
+  report.targets.forEach((target, i) => {
+    const cell = row[i]!;
+    if (cell < 0) return;
+    const rows = report.cells[cell]!;
+    const peer = report.peers[target]!;
+    // A million cells are some hundred different ones.
+    const isLone = rows.length === 0 && target === source && peer.kind === 'workload';
+    const known = cell * 4 + (peer.kind === 'service' ? 2 : 0) + (isLone ? 1 : 0);
+    let text = texts[known];
+    if (text === undefined) {
+      text = denied ? describeDenied(report, rows) : describeTarget(rows, peer, isLone);
+      texts[known] = text;
+    }
+    if (text === 'none') return;
+    const own = lines.get(text);
+    if (own === undefined) lines.set(text, [peer]);
+    else own.push(peer);
+  });
+  for (const [text, peers] of lines) if (peers.length === 0) lines.delete(text);
+  return lines;
+}
+
+function describeTarget(rows: readonly RowReport[], peer: PeerReport, isItself: boolean): string {
+  // A pod without others of its workload: it reaches itself.
+  if (rows.length === 0) return isItself ? ALL : 'none';
+  const isService = peer.kind === 'service';
+  const isOpen = rows.every(({ outcomes }) => outcomes.every(isReachedOutcome));
+  return isService && isOpen && peer.ports.length > 0 ? ALL_OF_SERVICE : describeReached(rows, isService);
+}
+
+/** Why ports are not reached: `TCP 80: ingress isolated`, each cause with its ports. */
+function describeDenied(report: ReachReport, rows: readonly RowReport[]): string {
+  const causes = new Set(rows.flatMap(({ outcomes }) => outcomes.map((outcome) => describeCause(report, outcome))));
+  const parts: string[] = [];
+  for (const cause of causes) {
+    if (cause === '') continue;
+    // The ports of a cause are told as if they were what is reached.
+    const told = rows.map((row) => ({
+      ...row,
+      outcomes: row.outcomes.map((outcome): OutcomeReport => {
+        const isIt = describeCause(report, outcome) === cause;
+        const { pairs } = outcome;
+        return { verdict: isIt ? 'delivered' : 'dropped', reason: '', ...(pairs !== undefined && { pairs }) };
+      }),
+    }));
+    parts.push(`${describeReached(told, false)}: ${cause}`);
+  }
+  return parts.length === 0 ? 'none' : parts.join('; ');
+}
+
+/** '' for what is reached. */
+function describeCause({ policies }: ReachReport, outcome: OutcomeReport): string {
+  const { reason, denied, policy, field } = outcome;
+  if (isReachedOutcome(outcome)) return '';
+  if (denied === undefined) return reason;
+  if (policy === undefined) return `${denied} isolated`;
+  const { kind, namespace, name } = policies[policy]!;
+  return `${denied} denied by ${kind} ${namespace === '' ? name : `${namespace}/${name}`} ${field ?? ''}`.trimEnd();
+}
+
+/** Peers by name; whole namespaces and whole kinds as one word. */
+export function foldPeers(peers: readonly PeerReport[], all: readonly PeerReport[]): string[] {
+  const words: string[] = [];
+  const kinds = ['workload', 'service', 'nodes', 'outside'] as const;
+  for (const kind of kinds) {
+    const own = peers.filter((peer) => peer.kind === kind);
+    const same = all.filter((peer) => peer.kind === kind);
+    if (own.length === 0) continue;
+    if (kind === 'workload' || kind === 'service') words.push(...foldKind(own, same, kind));
+    else if (kind === 'outside' && own.length === same.length && own.length > 1) words.push('all of the outside');
+    else words.push(...own.map(nameOf));
+  }
+  return words;
+}
+
+function foldKind(own: readonly PeerReport[], same: readonly PeerReport[], kind: 'workload' | 'service'): string[] {
+  const plural = kind === 'workload' ? 'workloads' : 'Services';
+  if (own.length === same.length && own.length > 1) return [`all ${plural}`];
+  const lacks = same.filter((peer) => !own.includes(peer));
+  if (lacks.length <= FEW && own.length > 2 * FEW) return [`all ${plural} but ${lacks.map(nameOf).join(', ')}`];
+  const words: string[] = [];
+  for (const namespace of new Set(own.map((peer) => peer.namespace))) {
+    const inside = own.filter((peer) => peer.namespace === namespace);
+    const there = same.filter((peer) => peer.namespace === namespace);
+    const missing = there.filter((peer) => !inside.includes(peer));
+    if (missing.length === 0 && inside.length > 1) words.push(`all ${inside.length} ${plural} of ${namespace}`);
+    else if (missing.length <= FEW && inside.length > 2 * FEW) {
+      words.push(`all ${plural} of ${namespace} but ${missing.map(nameOf).join(', ')}`);
+    } else words.push(...inside.map(nameOf));
+  }
+  return words;
+}
+
+function nameOf({ id, kind, members }: PeerReport): string {
+  if (kind === 'workload') return members.length === 1 ? id : `${id} (${members.length})`;
+  return kind === 'nodes' && members.length > 1 ? `${id} (${members.length})` : id;
+}
+
+function* formatServices(targets: readonly PeerReport[], { bold, dim }: TextOptions): Generator<string> {
+  const services = targets.filter(({ kind }) => kind === 'service');
+  if (services.length === 0) return;
+  yield bold('Services lead to');
+  for (const { id, ports } of services) {
+    for (const { protocol, port, nodePort, leadsTo } of ports) {
+      const ends = leadsTo.map(
+        ({ peer, port: end, endpoints }) => `${peer}:${end}${endpoints > 1 ? ` (${endpoints})` : ''}`,
+      );
+      const at = nodePort === null ? '' : dim(` nodePort ${nodePort}`);
+      yield `  ${id} ${protocol} ${port}${at} → ${ends.length === 0 ? 'nothing' : ends.join(', ')}`;
+    }
+  }
+}
+
+/** Words of a list over lines; all but the first are indented. */
+function wrap(text: string, width: number, indent: string): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(', ')) {
+    const next = line === '' ? word : `${line}, ${word}`;
+    if (line !== '' && indent.length + next.length > width) {
+      lines.push(`${indent}${line},`);
+      line = word;
+    } else line = next;
+  }
+  lines.push(`${indent}${line}`);
+  return lines;
+}
