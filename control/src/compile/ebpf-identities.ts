@@ -24,7 +24,7 @@ import {
 } from '../model/address.ts';
 import type { KubernetesObject } from '../model/metadata.ts';
 import type { Pod } from '../model/pod.ts';
-import type { PolicyPeer, PolicyRule } from '../policy/policy-rules.ts';
+import { blockText, type PolicyPeer, type PolicyRule } from '../policy/policy-rules.ts';
 import { namesIn, type PortLists, resolvedNames } from './ebpf-ports.ts';
 import { LabelSets } from './identity-labels.ts';
 import type { IdentityNumbers } from './identity-numbers.ts';
@@ -89,6 +89,8 @@ export class Identities {
   /** By the first prefix of a group, from NO_PREFIX on. */
   private readonly peersOfGroup: readonly number[][];
   private readonly matched = new Map<PolicyPeer, readonly number[] | null>();
+  /** Of blocks by their text: many rules name the same one. */
+  private readonly matchedBlocks = new Map<string, readonly number[]>();
 
   /**
    * @param rules all rules that judge some pod
@@ -143,8 +145,12 @@ export class Identities {
         return collect(peer.endpoints, this.podClasses.classOf, this.peersOfPodClass);
       case 'nodes':
         return collect(peer.nodes, this.nodeClasses.classOf, this.peersOfNodeClass);
-      case 'block':
-        return this.peersOfBlock(peer);
+      case 'block': {
+        const text = blockText(peer);
+        const known = this.matchedBlocks.get(text) ?? this.peersOfBlock(peer);
+        this.matchedBlocks.set(text, known);
+        return known;
+      }
     }
   }
 

@@ -9,7 +9,7 @@
 
 import type { Family } from '../model/address.ts';
 import type { Protocol } from '../probe/reference.ts';
-import type { PortAnswer } from '../reach/pair-answers.ts';
+import type { PortAnswer } from '../reach/port-answers.ts';
 import { AlikeEntrances, type Backends } from './alike.ts';
 import { KeyLog } from './key-log.ts';
 import { type ChangeKind, compareOutcomes, type Outcome, Outcomes } from './outcome.ts';

@@ -73,3 +73,8 @@ export interface Judgement {
   /** The rule's policy; without a rule those that isolate the pod, or, allowed, those that select it. */
   readonly policies: readonly KubernetesObject[];
 }
+
+/** The same for blocks that match the same addresses. */
+export function blockText({ prefix, except }: Extract<PolicyPeer, { kind: 'block' }>): string {
+  return [prefix, ...except].map(({ text }) => text).join();
+}

@@ -9,7 +9,7 @@ import type { VerdictName } from '@flatpath/engine/programs/verdict';
 import type { Family } from '../model/address.ts';
 import type { Protocol } from '../probe/reference.ts';
 import type { FrontendKind } from './frontends.ts';
-import type { Denial, PortAnswer, PortAnswers } from './pair-answers.ts';
+import type { Denial, PortAnswer, PortAnswers } from './port-answers.ts';
 
 /** How some pairs of a cell fare at some ports. */
 export interface Outcome {
@@ -63,10 +63,11 @@ export class Cells {
 
   /** The cell of some parts. Pairs are counted per family, so a pair with both families counts once in each. */
   cellOf(parts: readonly CellPart[]): CellAnswer {
-    const key = keyOfParts(parts);
+    const merged = mergeParts(parts);
+    const key = keyOfParts(merged);
     let cell = this.byParts.get(key);
     if (cell === undefined) {
-      cell = this.overlay(parts);
+      cell = this.overlay(merged);
       this.byParts.set(key, cell);
     }
     return cell;
@@ -113,6 +114,25 @@ export class Cells {
   }
 }
 
+/** Parts in order, those with the same answers as one: pairs that differ only in what makes no difference. */
+function mergeParts(parts: readonly CellPart[]): readonly CellPart[] {
+  if (parts.length < 2) return parts;
+  const sorted = [...parts].sort(compareParts);
+  const merged: CellPart[] = [];
+  for (const part of sorted) {
+    const before = merged[merged.length - 1];
+    if (before !== undefined && compareParts(before, part) === 0) {
+      merged[merged.length - 1] = { ...before, pairs: before.pairs + part.pairs };
+    } else merged.push(part);
+  }
+  return merged;
+}
+
+function compareParts(a: CellPart, b: CellPart): number {
+  if (a.via !== b.via) return (a.via ?? '') < (b.via ?? '') ? -1 : 1;
+  return a.family - b.family || a.list.number - b.list.number;
+}
+
 /** The same for parts that give the same cell: how many pairs there are does not count where all fare alike. */
 function keyOfParts(parts: readonly CellPart[]): string {
   const first = parts[0];
@@ -130,6 +150,8 @@ function overlay(parts: readonly CellPart[], family: Family, via: FrontendKind |
     const lists = own.map(({ list, pairs }) => ({
       pairs,
       answers: list.entries.filter((entry) => entry.protocol === protocol),
+      /** The first answer that does not lie wholly before the interval. */
+      at: 0,
     }));
     const edges = new Set<number>();
     for (const { answers } of lists) {
@@ -141,33 +163,51 @@ function overlay(parts: readonly CellPart[], family: Family, via: FrontendKind |
     const sorted = [...edges].sort((a, b) => a - b);
     for (let i = 0; i + 1 < sorted.length; i++) {
       const first = sorted[i]!;
-      const outcomes: Outcome[] = [];
-      for (const { pairs, answers } of lists) {
-        const found = answers.find((entry) => entry.first <= first && first <= entry.last);
-        if (found !== undefined) addOutcome(outcomes, found, pairs);
+      const tallies: Tally[] = [];
+      for (const list of lists) {
+        const { answers, pairs } = list;
+        while (list.at < answers.length && answers[list.at]!.last < first) list.at++;
+        const found = answers[list.at];
+        if (found !== undefined && found.first <= first) addTally(tallies, found, pairs);
       }
-      if (outcomes.length === 0) continue;
-      if (outcomes.length === 1) outcomes[0] = { ...outcomes[0]!, pairs: null };
-      else outcomes.sort((a, b) => (b.pairs ?? 0) - (a.pairs ?? 0));
+      if (tallies.length === 0) continue;
+      tallies.sort((a, b) => b.pairs - a.pairs);
+      const outcomes = tallies.map((tally) => outcomeOf(tally, tallies.length === 1));
       pushRow(rows, { family: 0, via, protocol, first, last: sorted[i + 1]! - 1, outcomes });
     }
   }
   return rows;
 }
 
-function addOutcome(outcomes: Outcome[], { answer, denial }: PortAnswer, pairs: number): void {
+/** Pairs that fare alike. */
+interface Tally {
+  readonly found: PortAnswer;
+  pairs: number;
+}
+
+function addTally(tallies: Tally[], found: PortAnswer, pairs: number): void {
+  for (const tally of tallies) {
+    if (!faresAlike(tally.found, found)) continue;
+    tally.pairs += pairs;
+    return;
+  }
+  tallies.push({ found, pairs });
+}
+
+/** A Service's answers differ in their backends too, which are no part of an outcome. */
+function faresAlike({ answer: a, denial: from }: PortAnswer, { answer: b, denial: to }: PortAnswer): boolean {
+  if (from?.direction !== to?.direction || from?.rule !== to?.rule) return false;
+  return a === b || (a.verdict === b.verdict && a.reason === b.reason && isPartly(a) === isPartly(b));
+}
+
+function isPartly(answer: PortAnswer['answer']): boolean {
+  return !isReached(answer) && answer.ways.some(isReached);
+}
+
+function outcomeOf({ found, pairs }: Tally, isOnly: boolean): Outcome {
+  const { answer, denial } = found;
   const { verdict, reason } = answer;
-  const partly = !isReached(answer) && answer.ways.some(isReached);
-  const at = outcomes.findIndex(
-    (other) =>
-      other.verdict === verdict &&
-      other.reason === reason &&
-      other.partly === partly &&
-      other.denial?.direction === denial?.direction &&
-      other.denial?.rule === denial?.rule,
-  );
-  if (at < 0) outcomes.push({ verdict, reason, partly, denial, pairs });
-  else outcomes[at] = { ...outcomes[at]!, pairs: (outcomes[at]!.pairs ?? 0) + pairs };
+  return { verdict, reason, partly: isPartly(answer), denial, pairs: isOnly ? null : pairs };
 }
 
 function pushRow(rows: CellRow[], row: CellRow): void {

@@ -11,13 +11,14 @@
 
 import { type Family, inPrefix } from '../model/address.ts';
 import { namedPorts } from '../policy/named-ports.ts';
-import type {
-  Direction,
-  JudgementOrder,
-  PolicyAction,
-  PolicyPort,
-  PolicyRule,
-  PolicyTier,
+import {
+  blockText,
+  type Direction,
+  type JudgementOrder,
+  type PolicyAction,
+  type PolicyPort,
+  type PolicyRule,
+  type PolicyTier,
 } from '../policy/policy-rules.ts';
 import type { Parties } from './parties.ts';
 import type { PortRange } from './port-ranges.ts';
@@ -55,6 +56,8 @@ export class EffectiveRules {
   private readonly known: readonly (Row | null | undefined)[][];
   private readonly everybody: readonly number[];
   private readonly peerClasses = new Map<readonly number[], readonly number[]>();
+  /** Of blocks, by family and text. */
+  private readonly blockClasses = new Map<string, readonly number[]>();
 
   constructor(parties: Parties) {
     this.parties = parties;
@@ -171,8 +174,15 @@ export class EffectiveRules {
         return this.classesOfList(peer.endpoints, 0);
       case 'nodes':
         return this.classesOfList(peer.nodes, parties.pods);
-      case 'block':
-        return this.everybody.filter((other) => this.isInBlock(peer, other, family));
+      case 'block': {
+        const text = `${family} ${blockText(peer)}`;
+        let classes = this.blockClasses.get(text);
+        if (classes === undefined) {
+          classes = this.everybody.filter((other) => this.isInBlock(peer, other, family));
+          this.blockClasses.set(text, classes);
+        }
+        return classes;
+      }
     }
   }
 

@@ -8,7 +8,7 @@
  *
  * `judge` runs a packet once more with the recorder on, to say which policies decided.
  *
- * Equal answers of one evaluator are one object: compare them by identity.
+ * Equal answers of one evaluator, and of those that `onlyJudging` makes of it, are one object: compare them by identity.
  */
 
 import type { Datapath } from '@flatpath/engine/programs/datapath';
@@ -30,7 +30,7 @@ import { attachDatapath, forgetConnections } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
 import { readJudgements } from '../explain/judgement.ts';
 import type { Mode } from '../model/datapath.ts';
-import type { Judgement } from '../policy/policy-rules.ts';
+import type { Direction, Judgement } from '../policy/policy-rules.ts';
 import type { Source, Target } from '../probe/connection.ts';
 import type { Protocol } from '../probe/reference.ts';
 import { FrameWriter, setFirstPacket } from './first-packets.ts';
@@ -83,35 +83,119 @@ const COMPILE_ALL_NODES = 8;
 /** Verdicts in the order in which one of them speaks for all ways. */
 const SEVERITY: readonly VerdictName[] = ['dropped', 'rejected', 'forwarded', 'delivered'];
 
+/** An image, and datapaths of it. */
+interface Machinery {
+  readonly image: Image;
+  /** For bursts, and for single packets: the time to forget connections grows with the table that held them. */
+  readonly datapath: Datapath;
+  readonly single: Datapath;
+}
+
+/** Ways and answers, each once. */
+class Results {
+  packets = 0;
+  private readonly ways = new Map<string, Way>();
+  /** Ways without a backend, by their numbers: most are. */
+  private readonly plainWays: (Way | undefined)[] = [];
+  private readonly answers = new Map<string, Answer>();
+  private readonly ofWay = new Map<Way, Answer>();
+
+  wayOf(verdict: number, reason: number, masquerade: boolean, backend: string | null): Way {
+    const plain = (verdict * 256 + reason) * 2 + (masquerade ? 1 : 0);
+    const key = backend === null ? '' : `${plain} ${backend}`;
+    let way = backend === null ? this.plainWays[plain] : this.ways.get(key);
+    if (way === undefined) {
+      way = {
+        key: key || `${plain} `,
+        verdict: VERDICT_NAMES[verdict] as VerdictName,
+        reason: reasonName(reason),
+        masquerade,
+        backend,
+      };
+      if (backend === null) this.plainWays[plain] = way;
+      else this.ways.set(key, way);
+    }
+    return way;
+  }
+
+  /** @param ways each once */
+  answerOf(ways: readonly Way[]): Answer {
+    if (ways.length !== 1) return this.answerOfAll(ways);
+    const way = ways[0]!;
+    let answer = this.ofWay.get(way);
+    if (answer === undefined) {
+      answer = this.answerOfAll(ways);
+      this.ofWay.set(way, answer);
+    }
+    return answer;
+  }
+
+  private answerOfAll(ways: readonly Way[]): Answer {
+    const sorted = [...ways].sort((a, b) => (a.key < b.key ? -1 : 1));
+    const key = sorted.map((way) => way.key).join(',');
+    let answer = this.answers.get(key);
+    if (answer === undefined) {
+      answer = summarizeWays(this.answers.size, sorted);
+      this.answers.set(key, answer);
+    }
+    return answer;
+  }
+}
+
 export class Evaluator {
   readonly model: ClusterModel;
   readonly mode: Mode;
-  /** Packets that were run, each way of each cell counted. */
-  packets = 0;
-  private image: Image;
-  /** For bursts, and for single packets: the time to forget connections grows with the table that held them. */
-  private datapath: Datapath;
-  private single: Datapath;
+  private readonly results: Results;
+  private machinery: Machinery | null = null;
   private readonly burst: Burst = createBurst(BURST_FRAMES);
   private readonly ring = createEventRing(EVENT_WORDS);
   private readonly frames = new FrameWriter();
   /** Of a burst's slots: what the socket did to the packet, and the cell. */
   private readonly socketNat = new Int32Array(BURST_FRAMES);
   private readonly slotCell = new Int32Array(BURST_FRAMES);
-  private readonly ways = new Map<string, Way>();
-  private readonly answers = new Map<string, Answer>();
 
-  constructor(model: ClusterModel, mode: Mode) {
+  constructor(model: ClusterModel, mode: Mode, results = new Results()) {
     this.model = model;
     this.mode = mode;
-    const names = model.cluster.nodes.map((node) => node.metadata.name);
-    this.image = compileImage(model, mode, names.length <= COMPILE_ALL_NODES || mode === 'ebpf' ? names : []);
-    this.datapath = attachDatapath(this.image, BURST_FLOWS, STAMPS, this.ring, 1);
-    this.single = attachDatapath(this.image, SINGLE_FLOWS, STAMPS, this.ring, 1);
+    this.results = results;
+  }
+
+  /** Made by the first packet: not every evaluator gets one. */
+  private machine(): Machinery {
+    if (this.machinery === null) {
+      const names = this.model.cluster.nodes.map((node) => node.metadata.name);
+      this.machinery = this.compile(names.length <= COMPILE_ALL_NODES || this.mode === 'ebpf' ? names : []);
+    }
+    return this.machinery;
+  }
+
+  private compile(nodes: readonly string[]): Machinery {
+    const image = compileImage(this.model, this.mode, nodes);
+    return {
+      image,
+      datapath: attachDatapath(image, BURST_FLOWS, STAMPS, this.ring, 1),
+      single: attachDatapath(image, SINGLE_FLOWS, STAMPS, this.ring, 1),
+    };
+  }
+
+  /** Packets that were run, each way of each cell counted, with those of `onlyJudging`. */
+  get packets(): number {
+    return this.results.packets;
+  }
+
+  /** An evaluator of the same cluster without the other direction's policies; this one where there are none. */
+  onlyJudging(direction: Direction): Evaluator {
+    const { model, mode, results } = this;
+    const other = direction === 'egress' ? 'ingress' : 'egress';
+    const { policies } = model;
+    if (policies[other].every((order) => order === null)) return this;
+    const half = { ...policies, [other]: policies[other].map(() => null) };
+    return new Evaluator({ ...model, policies: half }, mode, results);
   }
 
   /** One answer for each cell, in their order. */
   evaluate(cells: readonly Cell[]): Answer[] {
+    if (cells.length === 0) return [];
     const answers = new Array<Answer>(cells.length);
     let waiting = cells.map((_, i) => i);
     this.compileNodes(cells.map(({ source }) => source.node));
@@ -141,7 +225,7 @@ export class Evaluator {
       }
       if (!nextBranch(ring)) break;
     }
-    return readJudgements(this.image, events);
+    return readJudgements(this.machine().image, events);
   }
 
   /** Runs cells; answers the positions of those that met a node that is not compiled. */
@@ -168,31 +252,32 @@ export class Evaluator {
     missing: Set<number>,
   ): boolean {
     const { ring, burst, socketNat, slotCell } = this;
+    const { datapath } = this.machine();
     if (batch.some((i) => isClientPort(cells[i]!.target.port))) return false;
     ring.script.fill(0, 0, ring.points);
     resetEventRing(ring);
-    forgetConnections(this.datapath);
+    forgetConnections(datapath);
     let frames = 0;
     for (const i of batch) {
       const cell = cells[i]!;
-      if (!this.begin(this.datapath, cell, frames)) {
-        answers[i] = this.answerOf(new Set([this.readWay(frames, 0)]));
+      if (!this.begin(datapath, cell, frames)) {
+        answers[i] = this.results.answerOf([this.readWay(frames, 0)]);
         continue;
       }
       socketNat[frames] = burst.nat[frames]!;
       slotCell[frames] = i;
       frames++;
     }
-    runBurst(this.datapath, burst, frames);
-    this.datapath.answerCount = 0;
+    runBurst(datapath, burst, frames);
+    datapath.answerCount = 0;
     for (let point = 0; point < ring.points; point++) if (ring.options[point]! > 1) return false;
-    this.packets += batch.length;
+    this.results.packets += batch.length;
     for (let s = 0; s < frames; s++) {
       const i = slotCell[s]!;
       if (burst.reason[s] === REASON_NODE_NOT_COMPILED) {
         missing.add(burst.node[s]!);
         left.push(i);
-      } else answers[i] = this.answerOf(new Set([this.readWay(s, socketNat[s]!)]));
+      } else answers[i] = this.results.answerOf([this.readWay(s, socketNat[s]!)]);
     }
     return true;
   }
@@ -218,17 +303,18 @@ export class Evaluator {
         }
         if (!nextBranch(this.ring)) break;
       }
-      if (isWhole) answers[i] = this.answerOf(ways);
+      if (isWhole) answers[i] = this.results.answerOf([...ways]);
       else left.push(i);
     }
   }
 
   /** One way of a cell, as the script says; null if it met a node that is not compiled. */
   private runOne(cell: Cell): Way | null {
-    const { burst, single } = this;
+    const { burst } = this;
+    const { single } = this.machine();
     resetEventRing(this.ring);
     forgetConnections(single);
-    this.packets++;
+    this.results.packets++;
     if (!this.begin(single, cell, 0)) return this.readWay(0, 0);
     const socketNat = burst.nat[0]!;
     runBurst(single, burst, 1);
@@ -258,7 +344,8 @@ export class Evaluator {
 
   /** A local process that connects to an address of kube-ipvs0 has it as its source too, as to any address of its node. */
   private sourceToward(source: Source, target: Target): Source {
-    const isBound = source.entry === ENTRY_HOST && this.image.servers?.isBound(source.node, target.address) === true;
+    const isBound =
+      source.entry === ENTRY_HOST && this.machine().image.servers?.isBound(source.node, target.address) === true;
     return isBound ? { ...source, address: target.address } : source;
   }
 
@@ -277,36 +364,18 @@ export class Evaluator {
       (nat & NAT_DESTINATION) === 0
         ? null
         : formatEndpoint(b.family[s]!, b.dst0[s]!, b.dst1[s]!, b.dst2[s]!, b.dst3[s]!, b.dport[s]!);
-    const key = `${verdict} ${reason} ${masquerade ? 1 : 0} ${backend ?? ''}`;
-    let way = this.ways.get(key);
-    if (way === undefined) {
-      way = { key, verdict: VERDICT_NAMES[verdict] as VerdictName, reason: reasonName(reason), masquerade, backend };
-      this.ways.set(key, way);
-    }
-    return way;
-  }
-
-  private answerOf(ways: ReadonlySet<Way>): Answer {
-    const sorted = [...ways].sort((a, b) => (a.key < b.key ? -1 : 1));
-    const key = sorted.map((way) => way.key).join(',');
-    let answer = this.answers.get(key);
-    if (answer === undefined) {
-      answer = summarizeWays(this.answers.size, sorted);
-      this.answers.set(key, answer);
-    }
-    return answer;
+    return this.results.wayOf(verdict, reason, masquerade, backend);
   }
 
   /** Makes sure that the image covers some nodes. */
   private compileNodes(nodes: Iterable<number>): void {
     const lacking = new Set<string>();
+    const { image } = this.machine();
     for (const node of nodes) {
-      if (this.image.compiledNodes[node] !== 1) lacking.add(this.model.cluster.nodes[node]!.metadata.name);
+      if (image.compiledNodes[node] !== 1) lacking.add(this.model.cluster.nodes[node]!.metadata.name);
     }
     if (lacking.size === 0) return;
-    this.image = compileImage(this.model, this.mode, [...this.image.nodes, ...lacking]);
-    this.datapath = attachDatapath(this.image, BURST_FLOWS, STAMPS, this.ring, 1);
-    this.single = attachDatapath(this.image, SINGLE_FLOWS, STAMPS, this.ring, 1);
+    this.machinery = this.compile([...image.nodes, ...lacking]);
   }
 }
 

@@ -2,9 +2,9 @@
  * What one party reaches at another's own address, port by port: parties that nothing tells apart are tried once.
  *
  * A pair's *key* is all that its answer can depend on: the effective rules of the sender's egress and of the receiver's
- * ingress, what kinds of party they are, whether they share a node, and the family. For each new key one packet is run for
- * each protocol and each interval of ports that the rules tell apart. Pods whose address is a Service's too, or another
- * pod's, are tried pair by pair.
+ * ingress, what kinds of party they are, whether they share a node, and the family. Either end is answered by itself
+ * (half-answers.ts): for each new half one packet is run for each protocol and each interval of ports that its rules tell
+ * apart. Pods whose address is a Service's too, or another pod's, are tried pair by pair.
  *
  * Ports of a node's addresses at which Services listen are left out: they belong to those Services.
  */
@@ -12,71 +12,29 @@
 import { ENTRY_HOST, ENTRY_POD, ENTRY_UPLINK } from '@flatpath/engine/wire/burst';
 import { listServicePorts, type ServicePortInfo } from '../compile/service-ports.ts';
 import type { Address, Family } from '../model/address.ts';
-import type { Direction, PolicyRule } from '../policy/policy-rules.ts';
+import type { Direction } from '../policy/policy-rules.ts';
 import type { Source, Target } from '../probe/connection.ts';
 import type { Protocol } from '../probe/reference.ts';
 import type { EffectiveRules } from './effective.ts';
-import type { Answer, Cell, Evaluator } from './evaluator.ts';
+import type { Cell } from './evaluator.ts';
+import { type HalfAnswers, type HalfPair, joinHalves } from './half-answers.ts';
 import type { Parties, PartyKind } from './parties.ts';
+import type { Denial, Interval, PortAnswer, PortAnswers, PortLists } from './port-answers.ts';
 import { FIRST_PORT, LAST_PORT } from './port-ranges.ts';
-
-/** Who denied, for the pair that was tried; `findDenier` finds the rule of another pair with the same key. */
-export interface Denial {
-  readonly direction: Direction;
-  /** Null: no rule matched, and the direction is isolated. */
-  readonly rule: PolicyRule | null;
-  /** Classes of the pod that was judged and of the party at the other end. */
-  readonly judged: number;
-  readonly other: number;
-}
-
-/** An interval of ports with one answer; ICMP has one entry, with ports 0. */
-export interface PortAnswer {
-  readonly protocol: Protocol;
-  readonly first: number;
-  readonly last: number;
-  readonly answer: Answer;
-  /** Null where no policy denied. */
-  readonly denial: Denial | null;
-}
-
-/** All ports of all protocols in order, but for those left out. Neighbours with equal answers are one. */
-export interface PortAnswers {
-  /** Equal lists are one object. */
-  readonly number: number;
-  readonly entries: readonly PortAnswer[];
-  /** Some entry is denied by a rule. */
-  readonly namesRules: boolean;
-}
-
-/** Lists of answers, each once. */
-export class PortLists {
-  private readonly byText = new Map<string, PortAnswers>();
-
-  listOf(entries: readonly PortAnswer[]): PortAnswers {
-    const text = entries.map(textOfEntry).join();
-    let list = this.byText.get(text);
-    if (list === undefined) {
-      const namesRules = entries.some(({ denial }) => denial !== null && denial.rule !== null);
-      list = { number: this.byText.size, entries, namesRules };
-      this.byText.set(text, list);
-    }
-    return list;
-  }
-}
-
-/** A denial without a rule is the pods' own isolation, whoever they are. */
-function textOfEntry({ protocol, first, last, answer, denial }: PortAnswer): string {
-  return `${protocol} ${first} ${last} ${answer.number} ${denial === null ? '' : `${denial.direction} ${denial.rule?.id}`}`;
-}
 
 const PORT_PROTOCOLS: readonly Protocol[] = ['TCP', 'UDP', 'SCTP'];
 const KIND_NUMBER: Readonly<Record<PartyKind, number>> = { pod: 0, node: 1, outside: 2 };
 /** Combinations of kinds, place and family. */
 const SITUATIONS = 3 * 3 * 2 * 2;
 
+/** Numbers that are put together are below it. */
+const RADIX = 0x400_0000;
+
 interface Waiting {
   readonly key: number;
+  readonly situation: number;
+  /** Of the key: the signatures, or the parties. */
+  readonly detail: number;
   readonly source: number;
   readonly target: number;
   readonly family: Family;
@@ -84,18 +42,24 @@ interface Waiting {
   readonly ingress: number;
 }
 
-interface Interval {
-  readonly protocol: Protocol;
-  readonly first: number;
-  readonly last: number;
+function makeNumbers(): Map<number, number>[] {
+  return Array.from({ length: 2 * SITUATIONS }, () => new Map<number, number>());
 }
 
 export class PairAnswers {
   private readonly parties: Parties;
   private readonly rules: EffectiveRules;
-  private readonly evaluator: Evaluator;
+  private readonly egress: HalfAnswers;
+  private readonly ingress: HalfAnswers;
   /** By situation, then signatures or parties. */
-  private readonly keys = Array.from({ length: 2 * SITUATIONS }, () => new Map<number, number>());
+  private readonly keys = makeNumbers();
+  /** Numbers of the halves. */
+  private readonly halves: Readonly<Record<Direction, Map<number, number>[]>> = {
+    egress: makeNumbers(),
+    ingress: makeNumbers(),
+  };
+  /** By the numbers of the halves' lists. */
+  private readonly joined = new Map<number, PortAnswers>();
   /** KIND_NUMBER of each party. */
   private readonly kinds: Uint8Array;
   private readonly lists: (PortAnswers | null)[] = [];
@@ -107,13 +71,19 @@ export class PairAnswers {
   /** 1 for pods that share nothing with others of their class. */
   private readonly isSpecial: Uint8Array;
   private readonly ownLists = new Map<string, PortAnswers>();
-  private readonly denials = new Map<string, Denial | null>();
 
-  constructor(parties: Parties, rules: EffectiveRules, evaluator: Evaluator, portLists: PortLists) {
+  /** @param halves answer for one direction each */
+  constructor(
+    parties: Parties,
+    rules: EffectiveRules,
+    halves: Readonly<Record<Direction, HalfAnswers>>,
+    portLists: PortLists,
+  ) {
     this.parties = parties;
     this.portLists = portLists;
     this.rules = rules;
-    this.evaluator = evaluator;
+    this.egress = halves.egress;
+    this.ingress = halves.ingress;
     this.isSpecial = new Uint8Array(parties.count);
     this.kinds = Uint8Array.from({ length: parties.count }, (_, party) => KIND_NUMBER[parties.kindOf(party)]);
     this.readServices();
@@ -138,10 +108,10 @@ export class PairAnswers {
   keyFor(source: number, target: number, family: Family, egress: number, ingress: number, sharesNode: boolean): number {
     const { isSpecial, kinds } = this;
     let situation = (kinds[source]! * 3 + kinds[target]!) * 4 + (sharesNode ? 2 : 0) + (family === 6 ? 1 : 0);
-    let detail = egress * 0x400_0000 + ingress;
+    let detail = egress * RADIX + ingress;
     if (isSpecial[source] === 1 || isSpecial[target] === 1) {
       situation += SITUATIONS;
-      detail = source * 0x400_0000 + target;
+      detail = source * RADIX + target;
     }
     const known = this.keys[situation]!;
     let key = known.get(detail);
@@ -149,7 +119,7 @@ export class PairAnswers {
       key = this.lists.length;
       known.set(detail, key);
       this.lists.push(null);
-      this.waiting.push({ key, source, target, family, egress, ingress });
+      this.waiting.push({ key, situation, detail, source, target, family, egress, ingress });
     }
     return key;
   }
@@ -164,27 +134,57 @@ export class PairAnswers {
   evaluate(): void {
     const { waiting } = this;
     this.waiting = [];
-    const cells: Cell[] = [];
-    const intervals = waiting.map((pair) => {
-      const own = this.intervalsOf(pair);
-      for (const interval of own) cells.push(this.cellOf(pair, interval));
-      return own;
+    const halves = waiting.map((pair) => this.halvesOf(pair));
+    this.egress.evaluate();
+    this.ingress.evaluate();
+    waiting.forEach(({ key }, i) => {
+      const { egress, ingress } = halves[i]!;
+      const into = this.ingress.listOf(ingress);
+      this.lists[key] = egress < 0 ? into : this.join(this.egress.listOf(egress), into);
     });
-    const answers = this.evaluator.evaluate(cells);
-    let at = 0;
-    waiting.forEach((pair, i) => {
-      const list: PortAnswer[] = [];
-      for (const interval of intervals[i]!) {
-        const answer = answers[at]!;
-        const denial = answer.reason === 'policy-denied' ? this.denialOf(pair, interval, cells[at]!) : null;
-        at++;
-        const before = list[list.length - 1];
-        if (before?.protocol === interval.protocol && before.answer === answer && before.denial === denial) {
-          list[list.length - 1] = { ...before, last: interval.last };
-        } else list.push({ ...interval, answer, denial });
-      }
-      this.lists[pair.key] = this.portLists.listOf(list);
-    });
+  }
+
+  /** Numbers of a pair's halves; egress -1 where no policy selects the sender. */
+  private halvesOf(pair: Waiting): { egress: number; ingress: number } {
+    const { situation, detail } = pair;
+    if (situation >= SITUATIONS) {
+      return { egress: this.halfOf('egress', pair, detail), ingress: this.halfOf('ingress', pair, detail) };
+    }
+    return {
+      egress: pair.egress === 0 ? -1 : this.halfOf('egress', pair, pair.egress),
+      ingress: this.halfOf('ingress', pair, pair.ingress),
+    };
+  }
+
+  private halfOf(direction: Direction, pair: Waiting, detail: number): number {
+    const known = this.halves[direction][pair.situation]!;
+    let number = known.get(detail);
+    if (number === undefined) {
+      number = this[direction].add(this.halfPair(direction, pair));
+      known.set(detail, number);
+    }
+    return number;
+  }
+
+  private halfPair(direction: Direction, pair: Waiting): HalfPair {
+    const isSpecial = pair.situation >= SITUATIONS;
+    const signatures = isSpecial ? [pair.egress, pair.ingress] : [pair[direction]];
+    const intervals = this.intervalsOf(pair, signatures);
+    const { classOf } = this.parties;
+    const ends = [classOf[pair.source]!, classOf[pair.target]!] as const;
+    const [judged, other] = direction === 'egress' ? ends : [ends[1], ends[0]];
+    const cells = intervals.map((interval) => this.cellOf(pair, interval));
+    return { signature: isSpecial ? null : pair[direction], judged, other, intervals, cells };
+  }
+
+  private join(egress: PortAnswers, ingress: PortAnswers): PortAnswers {
+    const halves = egress.number * RADIX + ingress.number;
+    let list = this.joined.get(halves);
+    if (list === undefined) {
+      list = joinHalves(egress, ingress, this.portLists);
+      this.joined.set(halves, list);
+    }
+    return list;
   }
 
   /** The answers of a key that was evaluated; equal keys share the list, whose denials may name another pair's rules. */
@@ -259,12 +259,14 @@ export class PairAnswers {
   }
 
   /** Where the answers of a pair can change; an interval of a node that Services take whole is left out. */
-  private intervalsOf({ source, target, family, egress, ingress }: Waiting): Interval[] {
-    const { signatures } = this.rules;
+  private intervalsOf({ source, target, family }: Waiting, signatures: readonly number[]): Interval[] {
+    const { rules } = this;
     const intervals: Interval[] = [];
     for (const protocol of PORT_PROTOCOLS) {
-      const cuts = new Set<number>(signatures[egress]!.cuts.get(protocol));
-      for (const cut of signatures[ingress]!.cuts.get(protocol) ?? []) cuts.add(cut);
+      const cuts = new Set<number>();
+      for (const signature of signatures) {
+        for (const cut of rules.signatures[signature]!.cuts.get(protocol) ?? []) cuts.add(cut);
+      }
       if (this.isSpecial[target] === 1) this.addServedCuts(cuts, target, family, protocol);
       const firsts = [FIRST_PORT, ...[...cuts].sort((a, b) => a - b)];
       firsts.forEach((first, i) => {
@@ -291,41 +293,6 @@ export class PairAnswers {
     if (taken === undefined) return first;
     for (let port = first; port <= last; port++) if (!taken.has(port)) return port;
     return 0;
-  }
-
-  /**
-   * Who denied: asked of the recorder once for each signature and interval, because the sender's egress is judged first
-   * and does not depend on the receiver's ingress.
-   */
-  private denialOf(
-    { source, target, family, egress, ingress }: Waiting,
-    interval: Interval,
-    cell: Cell,
-  ): Denial | null {
-    const { classOf } = this.parties;
-    const place = `${family} ${this.sharesNode(source, target)} ${this.parties.kindOf(source)} ${this.parties.kindOf(target)}`;
-    const outKey = `egress ${place} ${this.placeInCuts(egress, interval)}`;
-    const inKey = `ingress ${place} ${this.placeInCuts(ingress, interval)}`;
-    const out = this.denials.get(outKey);
-    if (out !== undefined && out !== null) return out;
-    const known = out === null ? this.denials.get(inKey) : undefined;
-    if (known !== undefined) return known;
-    const denied = this.evaluator.judge(cell).find(({ verdict }) => verdict === 'denied');
-    if (denied === undefined) return null;
-    const ends = [classOf[source]!, classOf[target]!] as const;
-    const [judged, other] = denied.direction === 'egress' ? ends : [ends[1], ends[0]];
-    const denial = { direction: denied.direction, rule: denied.rule, judged, other };
-    this.denials.set(denied.direction === 'egress' ? outKey : inKey, denial);
-    if (denied.direction === 'ingress') this.denials.set(outKey, null);
-    return denial;
-  }
-
-  /** A signature and the interval of its own cuts in which ports lie. */
-  private placeInCuts(signature: number, { protocol, first }: Interval): string {
-    const cuts = this.rules.signatures[signature]!.cuts.get(protocol as 'TCP') ?? [];
-    let place = 0;
-    while (place < cuts.length && cuts[place]! <= first) place++;
-    return `${signature} ${protocol} ${place}`;
   }
 
   private readServices(): void {

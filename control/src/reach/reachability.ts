@@ -9,13 +9,16 @@
 import type { ClusterModel } from '../compile/image.ts';
 import type { Family } from '../model/address.ts';
 import type { Mode } from '../model/datapath.ts';
+import type { Direction } from '../policy/policy-rules.ts';
 import { type CellAnswer, type CellPart, Cells } from './cells.ts';
 import { EffectiveRules } from './effective.ts';
 import { Evaluator } from './evaluator.ts';
 import { type Frontend, listFrontends } from './frontends.ts';
-import { PairAnswers, type PortAnswer, type PortAnswers, PortLists } from './pair-answers.ts';
+import { HalfAnswers } from './half-answers.ts';
+import { PairAnswers } from './pair-answers.ts';
 import { Parties } from './parties.ts';
 import { listPeers, type Peer, type Unit } from './peers.ts';
+import { type PortAnswer, type PortAnswers, PortLists } from './port-answers.ts';
 import { ServiceAnswers } from './service-answers.ts';
 
 export interface MatrixRow {
@@ -94,9 +97,19 @@ export class Reachability {
     this.parties = new Parties(model);
     this.rules = new EffectiveRules(this.parties);
     this.evaluator = new Evaluator(model, mode);
-    this.pairs = new PairAnswers(this.parties, this.rules, this.evaluator, this.portLists);
+    this.pairs = new PairAnswers(
+      this.parties,
+      this.rules,
+      { egress: this.halfAnswers('egress'), ingress: this.halfAnswers('ingress') },
+      this.portLists,
+    );
     this.services = new ServiceAnswers(this.parties, this.pairs, this.evaluator);
     this.peers = listPeers(this.parties, listFrontends(model.cluster, this.parties.families));
+  }
+
+  private halfAnswers(direction: Direction): HalfAnswers {
+    const { evaluator, rules, portLists } = this;
+    return new HalfAnswers(direction, evaluator.onlyJudging(direction), rules, portLists);
   }
 
   /** A row of the matrix for each source, made one by one. */

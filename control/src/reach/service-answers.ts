@@ -13,8 +13,9 @@ import { zoneOf } from '../model/node.ts';
 import type { Source } from '../probe/connection.ts';
 import type { Answer, Cell, Evaluator } from './evaluator.ts';
 import type { Frontend } from './frontends.ts';
-import type { Denial, PairAnswers, PortAnswer } from './pair-answers.ts';
+import type { PairAnswers } from './pair-answers.ts';
 import type { Parties, PartyKind } from './parties.ts';
+import type { Denial, PortAnswer } from './port-answers.ts';
 
 interface Waiting {
   readonly key: number;
