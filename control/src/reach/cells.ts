@@ -49,6 +49,7 @@ export interface CellPart {
   readonly pairs: number;
 }
 
+const VIAS: readonly (FrontendKind | null)[] = [null, 'ClusterIP', 'ExternalIP', 'LoadBalancer', 'NodePort'];
 const PROTOCOLS: readonly Protocol[] = ['TCP', 'UDP', 'SCTP', 'ICMP'];
 
 export function isReached({ verdict }: { readonly verdict: VerdictName }): boolean {
@@ -117,20 +118,13 @@ export class Cells {
 /** Parts in order, those with the same answers as one: pairs that differ only in what makes no difference. */
 function mergeParts(parts: readonly CellPart[]): readonly CellPart[] {
   if (parts.length < 2) return parts;
-  const sorted = [...parts].sort(compareParts);
-  const merged: CellPart[] = [];
-  for (const part of sorted) {
-    const before = merged[merged.length - 1];
-    if (before !== undefined && compareParts(before, part) === 0) {
-      merged[merged.length - 1] = { ...before, pairs: before.pairs + part.pairs };
-    } else merged.push(part);
+  const merged = new Map<number, CellPart>();
+  for (const part of parts) {
+    const key = (part.list.number * VIAS.length + VIAS.indexOf(part.via)) * 2 + (part.family === 6 ? 1 : 0);
+    const same = merged.get(key);
+    merged.set(key, same === undefined ? part : { ...same, pairs: same.pairs + part.pairs });
   }
-  return merged;
-}
-
-function compareParts(a: CellPart, b: CellPart): number {
-  if (a.via !== b.via) return (a.via ?? '') < (b.via ?? '') ? -1 : 1;
-  return a.family - b.family || a.list.number - b.list.number;
+  return [...merged].sort(([a], [b]) => a - b).map(([, part]) => part);
 }
 
 /** The same for parts that give the same cell: how many pairs there are does not count where all fare alike. */

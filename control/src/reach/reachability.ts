@@ -49,10 +49,16 @@ class Shares {
     if (this.more.length > 0) this.more.length = 0;
   }
 
-  add(key: number, from: number, to: number, family: Family, frontend: Frontend | null, pairs: number): void {
+  /** Adds what may be there already. */
+  addTo(key: number, from: number, to: number, family: Family, frontend: Frontend | null, pairs: number): void {
     const same = this.find(key, from, to, frontend);
     if (same !== null) same.pairs += pairs;
-    else if (this.count++ === 0) {
+    else this.add(key, from, to, family, frontend, pairs);
+  }
+
+  /** Adds what is not there yet. */
+  add(key: number, from: number, to: number, family: Family, frontend: Frontend | null, pairs: number): void {
+    if (this.count++ === 0) {
       const { first } = this;
       first.key = key;
       first.from = from;
@@ -229,7 +235,7 @@ export class Reachability {
 
   private addSender(shares: Shares, unit: Unit, frontend: Frontend, member: number, node: number, pairs: number): void {
     const key = this.services.keyOf(member, frontend, node);
-    shares.add(key, unit.class, -1, frontend.info.family, frontend, pairs);
+    shares.addTo(key, unit.class, -1, frontend.info.family, frontend, pairs);
   }
 }
 

@@ -105,20 +105,22 @@ export function* reportSteps(reach: Reachability, filter: ReachFilter): Generato
   const selection = selectPeers(reach, filter);
   const policies = new PolicyList();
   const cells = new Cells();
-  const restricted = new Map<CellAnswer, CellAnswer>();
+  /** By the number of the cell that it was made of. */
+  const restricted: (CellAnswer | undefined)[] = [];
   const matrix: Int32Array[] = [];
   for (const { source, cells: own } of reach.rows(selection.sources, selection.targets)) {
-    matrix.push(
-      Int32Array.from(own, (cell, i) => {
-        if (!selection.keeps(source, selection.targets[i]!)) return -1;
-        let shown = restricted.get(cell);
-        if (shown === undefined) {
-          shown = cells.add(restrictRows(cell.rows, filter.ports));
-          restricted.set(cell, shown);
-        }
-        return shown.number;
-      }),
-    );
+    const row = new Int32Array(own.length).fill(-1);
+    for (let i = 0; i < own.length; i++) {
+      if (!selection.keeps(source, selection.targets[i]!)) continue;
+      const cell = own[i]!;
+      let shown = restricted[cell.number];
+      if (shown === undefined) {
+        shown = cells.add(restrictRows(cell.rows, filter.ports));
+        restricted[cell.number] = shown;
+      }
+      row[i] = shown.number;
+    }
+    matrix.push(row);
     yield;
   }
   return {

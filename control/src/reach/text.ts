@@ -37,8 +37,10 @@ export function* formatReport(report: ReachReport, options: TextOptions): Genera
   });
   const sources = report.sources.map((i) => report.peers[i]!);
   const targets = report.targets.map((i) => report.peers[i]!);
+  const fromFolder = new PeerFolder(sources);
+  const toFolder = new PeerFolder(targets);
   for (const { sources: own, lines } of blocks.values()) {
-    for (const line of wrap(foldPeers(own, sources).join(', '), options.width, '')) yield options.bold(line);
+    for (const line of wrap(fromFolder.fold(own).join(', '), options.width, '')) yield options.bold(line);
     if (lines.size === 0)
       yield options.dim(options.denied ? '  reaches everything that was asked' : '  reaches nothing');
     const column = Math.min(
@@ -47,7 +49,7 @@ export function* formatReport(report: ReachReport, options: TextOptions): Genera
     );
     for (const [text, reached] of lines) {
       const indent = ' '.repeat(column + 4);
-      const wrapped = wrap(foldPeers(reached, targets).join(', '), options.width, indent);
+      const wrapped = wrap(toFolder.fold(reached).join(', '), options.width, indent);
       const isLong = text.length > column;
       if (isLong) yield `  ${text}`;
       yield* wrapped.map((line, i) =>
@@ -149,37 +151,74 @@ function describeCause({ policies }: ReachReport, outcome: OutcomeReport): strin
   return `${denied} denied by ${kind} ${namespace === '' ? name : `${namespace}/${name}`} ${field ?? ''}`.trimEnd();
 }
 
-/** Peers by name; whole namespaces and whole kinds as one word. */
-export function foldPeers(peers: readonly PeerReport[], all: readonly PeerReport[]): string[] {
-  const words: string[] = [];
-  const kinds = ['workload', 'service', 'nodes', 'outside'] as const;
-  for (const kind of kinds) {
-    const own = peers.filter((peer) => peer.kind === kind);
-    const same = all.filter((peer) => peer.kind === kind);
-    if (own.length === 0) continue;
-    if (kind === 'workload' || kind === 'service') words.push(...foldKind(own, same, kind));
-    else if (kind === 'outside' && own.length === same.length && own.length > 1) words.push('all of the outside');
-    else words.push(...own.map(nameOf));
+/** Tells lists of peers by name; whole namespaces and whole kinds as one word. */
+class PeerFolder {
+  private readonly ofKind = new Map<PeerReport['kind'], readonly PeerReport[]>();
+  /** By kind and namespace. */
+  private readonly inside = new Map<string, readonly PeerReport[]>();
+
+  /** @param all whom the lists are parts of */
+  constructor(all: readonly PeerReport[]) {
+    for (const kind of KINDS) {
+      const same = all.filter((peer) => peer.kind === kind);
+      this.ofKind.set(kind, same);
+      for (const [namespace, peers] of byNamespace(same)) this.inside.set(`${kind} ${namespace}`, peers);
+    }
   }
-  return words;
+
+  fold(peers: readonly PeerReport[]): string[] {
+    return KINDS.flatMap((kind) => {
+      const own = peers.filter((peer) => peer.kind === kind);
+      if (own.length === 0) return [];
+      if (kind === 'workload' || kind === 'service') return this.foldKind(own, kind);
+      if (kind === 'outside' && own.length > 1 && own.length === this.ofKind.get(kind)!.length) {
+        return ['all of the outside'];
+      }
+      return own.map(nameOf);
+    });
+  }
+
+  private foldKind(own: readonly PeerReport[], kind: 'workload' | 'service'): string[] {
+    const plural = kind === 'workload' ? 'workloads' : 'Services';
+    const same = this.ofKind.get(kind)!;
+    if (own.length === same.length && own.length > 1) return [`all ${plural}`];
+    if (isNearly(own, same)) return [`all ${plural} but ${lacking(own, same)}`];
+    const words: string[] = [];
+    for (const [namespace, inside] of byNamespace(own)) {
+      const there = this.inside.get(`${kind} ${namespace}`)!;
+      if (inside.length === there.length && inside.length > 1) {
+        words.push(`all ${inside.length} ${plural} of ${namespace}`);
+      } else if (isNearly(inside, there)) {
+        words.push(`all ${plural} of ${namespace} but ${lacking(inside, there)}`);
+      } else for (const peer of inside) words.push(nameOf(peer));
+    }
+    return words;
+  }
 }
 
-function foldKind(own: readonly PeerReport[], same: readonly PeerReport[], kind: 'workload' | 'service'): string[] {
-  const plural = kind === 'workload' ? 'workloads' : 'Services';
-  if (own.length === same.length && own.length > 1) return [`all ${plural}`];
-  const lacks = same.filter((peer) => !own.includes(peer));
-  if (lacks.length <= FEW && own.length > 2 * FEW) return [`all ${plural} but ${lacks.map(nameOf).join(', ')}`];
-  const words: string[] = [];
-  for (const namespace of new Set(own.map((peer) => peer.namespace))) {
-    const inside = own.filter((peer) => peer.namespace === namespace);
-    const there = same.filter((peer) => peer.namespace === namespace);
-    const missing = there.filter((peer) => !inside.includes(peer));
-    if (missing.length === 0 && inside.length > 1) words.push(`all ${inside.length} ${plural} of ${namespace}`);
-    else if (missing.length <= FEW && inside.length > 2 * FEW) {
-      words.push(`all ${plural} of ${namespace} but ${missing.map(nameOf).join(', ')}`);
-    } else words.push(...inside.map(nameOf));
+const KINDS = ['workload', 'service', 'nodes', 'outside'] as const;
+
+function byNamespace(peers: readonly PeerReport[]): Map<string, PeerReport[]> {
+  const found = new Map<string, PeerReport[]>();
+  for (const peer of peers) {
+    const same = found.get(peer.namespace);
+    if (same === undefined) found.set(peer.namespace, [peer]);
+    else same.push(peer);
   }
-  return words;
+  return found;
+}
+
+/** True where a list is best told by what it lacks. */
+function isNearly(own: readonly PeerReport[], same: readonly PeerReport[]): boolean {
+  return same.length - own.length <= FEW && own.length > 2 * FEW;
+}
+
+function lacking(own: readonly PeerReport[], same: readonly PeerReport[]): string {
+  const has = new Set(own);
+  return same
+    .filter((peer) => !has.has(peer))
+    .map(nameOf)
+    .join(', ');
 }
 
 function nameOf({ id, kind, members }: PeerReport): string {
