@@ -32,8 +32,8 @@ What each mode was compared with. Made from \`docs/fidelity.json\` by \`node scr
 ## The kernel as judge
 
 \`npm run test:kernel\` draws random clusters, loads the rules that flatpath renders for a node into a network namespace
-with the real \`iptables-restore\`, \`ip6tables-restore\` or \`nft -f\`, replays the same random packets into the kernel and
-into flatpath, and compares what comes out of every interface: which one, every byte, answers to refused packets, and that
+with the real \`ipset restore\` and \`iptables-restore\`, \`ip6tables-restore\` or \`nft -f\`, replays the same random packets into
+the kernel and into flatpath, and compares what comes out of every interface: which one, every byte, answers to refused packets, and that
 nothing comes where nothing should. Only chance may differ: the backend, which has to be one that flatpath names; the port
 or identifier of a masqueraded source, which has to lie in the kernel's range; the identification of packets and fragments
 that the node itself makes. The last run:
@@ -45,8 +45,8 @@ ${kernelRows.join('\n')}
 The packets are of both families; TCP, UDP, SCTP, ICMP and others; new, established, replies, ICMP errors from server, client
 and routers, INVALID ones (flags, windows, checksums, verification tags), fragments in and out of order, IP options and
 extension headers, times to live that run out. They come from pods, from addresses of no pod, from other nodes, from
-outside, and from processes of the node itself, real sockets whose packets the kernel makes. Every kind of chain, match,
-target, set and Service feature has to be met in a run.
+outside, and from processes of the node itself, real sockets whose packets the kernel makes. Random
+policies stand in the rules. Every kind of chain, match, target, set, policy rule and Service feature has to be met in a run.
 
 What the namespace has otherwise than a node in a rack: pods on veths without an address of the node's (or on a bridge
 \`cni0\`, with local detection by bridge), static neighbours, no reverse-path filter, no rate limit of ICMP errors, no

@@ -60,7 +60,7 @@ function answerAt(
   const { source } = branch;
   const meetsOwnNode =
     direction === 'egress'
-      ? branch.endpoint < 0 && branch.node === at.node
+      ? policies.profile.ownNodeEgress === 'always' && branch.endpoint < 0 && branch.node === at.node
       : source.entry === ENTRY_HOST && source.node === at.node;
   return answerWithout(direction, pod, meetsOwnNode ? 'own-node' : 'unjudged');
 }

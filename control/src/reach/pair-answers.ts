@@ -89,6 +89,11 @@ export class PairAnswers {
     this.readServices();
   }
 
+  /** True for a pod that shares nothing with others of its class. */
+  isLikeNoOther(party: number): boolean {
+    return this.isSpecial[party] === 1;
+  }
+
   /** Number of keys so far; `listOf` knows those that were evaluated. */
   get count(): number {
     return this.lists.length;

@@ -121,12 +121,34 @@ export class Reachability {
   /** A row of the matrix for each source, made one by one. */
   *rows(sources: readonly Peer[], targets: readonly Peer[]): Generator<MatrixRow> {
     const shares = targets.map(() => new Shares());
+    const all = targets.map((_, i) => i);
+    /** Columns in which sources that are alike may differ. */
+    const own = all.filter((i) => targets[i]!.kind === 'service' || this.hasLikeNoOther(targets[i]!));
+    const columns = new Map(targets.map((target, i) => [target, i]));
+    const rows = new Map<string, MatrixRow>();
     for (const source of sources) {
-      for (let i = 0; i < targets.length; i++) this.collect(shares[i]!, source, targets[i]!);
+      const likeness = this.likenessOf(source);
+      const like = likeness === null ? undefined : rows.get(likeness);
+      const asked = like === undefined ? all : [...own, ...columnsOf([source, like.source], columns)];
+      for (const i of asked) this.collect(shares[i]!, source, targets[i]!);
       this.pairs.evaluate();
       this.services.evaluate();
-      yield { source, cells: shares.map((own) => this.cellOf(own)) };
+      const cells = like === undefined ? new Array<CellAnswer>(targets.length) : [...like.cells];
+      for (const i of asked) cells[i] = this.cellOf(shares[i]!);
+      const row = { source, cells };
+      if (likeness !== null && like === undefined) rows.set(likeness, row);
+      yield row;
     }
+  }
+
+  /** Equal for workloads whose pods nothing tells apart, on the same nodes; null for what is like no other. */
+  private likenessOf(source: Peer): string | null {
+    if (source.kind !== 'workload' || this.hasLikeNoOther(source)) return null;
+    return source.units.map(({ class: own, nodes, counts }) => `${own} ${nodes.join()} ${counts.join()}`).join(';');
+  }
+
+  private hasLikeNoOther({ units }: Peer): boolean {
+    return units.some(({ members }) => members.some((member) => this.pairs.isLikeNoOther(member)));
   }
 
   private cellOf(shares: Shares): CellAnswer {
@@ -237,6 +259,11 @@ export class Reachability {
     const key = this.services.keyOf(member, frontend, node);
     shares.addTo(key, unit.class, -1, frontend.info.family, frontend, pairs);
   }
+}
+
+/** Where peers are among the targets, each once. */
+function columnsOf(peers: readonly Peer[], columns: ReadonlyMap<Peer, number>): number[] {
+  return peers.flatMap((peer) => columns.get(peer) ?? []);
 }
 
 function pairsTogether(from: Unit, to: Unit): number {

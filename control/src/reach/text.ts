@@ -26,11 +26,11 @@ const LEAST_COLUMN = 30;
 export function* formatReport(report: ReachReport, options: TextOptions): Generator<string> {
   yield options.bold(describeHead(report));
   yield '';
-  const blocks = new Map<string, { sources: PeerReport[]; lines: Map<string, PeerReport[]> }>();
+  const blocks = new Map<string, { sources: PeerReport[]; lines: Map<string, number[]> }>();
   const texts: string[] = [];
   report.sources.forEach((source, i) => {
     const lines = linesOf(report, source, report.matrix[i]!, options.denied, texts);
-    const key = [...lines].map(([text, targets]) => `${text}\n${targets.map(({ id }) => id).join()}`).join('\n');
+    const key = [...lines].map(([text, reached]) => `${text}\n${reached.join()}`).join('\n');
     const block = blocks.get(key);
     if (block === undefined) blocks.set(key, { sources: [report.peers[source]!], lines });
     else block.sources.push(report.peers[source]!);
@@ -49,7 +49,8 @@ export function* formatReport(report: ReachReport, options: TextOptions): Genera
     );
     for (const [text, reached] of lines) {
       const indent = ' '.repeat(column + 4);
-      const wrapped = wrap(toFolder.fold(reached).join(', '), options.width, indent);
+      const words = toFolder.fold(reached.map((i) => targets[i]!));
+      const wrapped = wrap(words.join(', '), options.width, indent);
       const isLong = text.length > column;
       if (isLong) yield `  ${text}`;
       yield* wrapped.map((line, i) =>
@@ -77,7 +78,7 @@ function describeHead({ mode, profile, counts, peers, sources }: ReachReport): s
 }
 
 /**
- * Targets by what is said of them: all ports first, then all ports of a Service, then as they come.
+ * Positions of targets by what is said of them: all ports first, then all ports of a Service, then as they come.
  * @param texts what was said of cells before
  */
 function linesOf(
@@ -86,8 +87,8 @@ function linesOf(
   row: Int32Array,
   denied: boolean,
   texts: string[],
-): Map<string, PeerReport[]> {
-  const lines = new Map<string, PeerReport[]>([
+): Map<string, number[]> {
+  const lines = new Map<string, number[]>([
     [ALL, []],
     [ALL_OF_SERVICE, []],
   ]);
@@ -106,10 +107,10 @@ function linesOf(
     }
     if (text === 'none') return;
     const own = lines.get(text);
-    if (own === undefined) lines.set(text, [peer]);
-    else own.push(peer);
+    if (own === undefined) lines.set(text, [i]);
+    else own.push(i);
   });
-  for (const [text, peers] of lines) if (peers.length === 0) lines.delete(text);
+  for (const [text, reached] of lines) if (reached.length === 0) lines.delete(text);
   return lines;
 }
 
