@@ -31,7 +31,7 @@ export function addStats(
 ): void {
   const tags = ['stats'];
   app.get('/flatpath/v1/stats', { schema: { tags, summary: 'counters by mode, verdict and reason' } }, () => {
-    const { nodes, pods, services, endpointSlices, networkPolicies } = cluster.model.cluster;
+    const { nodes, pods, services, endpointSlices, ...policies } = cluster.model.cluster;
     return {
       generation: cluster.generation,
       defaultMode: defaultMode(),
@@ -41,7 +41,9 @@ export function addStats(
         pods: pods.length,
         services: services.length,
         endpointSlices: endpointSlices.length,
-        networkPolicies: networkPolicies.length,
+        networkPolicies: policies.networkPolicies.length,
+        clusterNetworkPolicies: policies.clusterNetworkPolicies.length,
+        adminNetworkPolicies: policies.adminNetworkPolicies.length + policies.baselineAdminNetworkPolicies.length,
       },
       streams: book.all.filter((stream) => !stream.isOver()).length,
       modes: tallyModes(injection, book),

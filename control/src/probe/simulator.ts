@@ -21,13 +21,13 @@ import {
 } from '@flatpath/engine/programs/verdict';
 import { createEventRing, type EventRing, nextBranch, resetEventRing } from '@flatpath/engine/tables/event-ring';
 import { formatEndpoint } from '@flatpath/engine/wire/address';
-import { type Burst, createBurst, ENTRY_HOST } from '@flatpath/engine/wire/burst';
+import { type Burst, createBurst } from '@flatpath/engine/wire/burst';
 import { REASON_NODE_NOT_COMPILED, reasonName } from '@flatpath/engine/wire/reason';
 import { attachDatapath, forgetConnections } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
 import type { Mode } from '../model/datapath.ts';
 import type { Connection, Source, Target } from './connection.ts';
-import { setLanes, writePacket } from './first-packet.ts';
+import { CLIENT_PORT, keepsToItself, setLanes, sourceToward, writePacket } from './first-packet.ts';
 
 /** What became of the first packet on one branch of its path. */
 export interface Branch {
@@ -93,7 +93,7 @@ export class Simulator {
     const branches: Branch[] = [];
     let runs = 0;
     connection.targets.forEach((target, i) => {
-      const source = this.sourceToward(connection.sources[i]!, target);
+      const source = sourceToward(this.image, connection.sources[i]!, target);
       this.ring.script.fill(0);
       let more = true;
       while (more && runs < MAX_BRANCHES) {
@@ -105,12 +105,6 @@ export class Simulator {
       }
     });
     return branches;
-  }
-
-  /** A local process that connects to an address of kube-ipvs0 has it as its source too, as to any address of its node. */
-  private sourceToward(source: Source, target: Target): Source {
-    const isBound = source.entry === ENTRY_HOST && this.image.servers?.isBound(source.node, target.address) === true;
-    return isBound ? { ...source, address: target.address } : source;
   }
 
   /** Name of what a branch's packet was delivered to: `pod ns/name` or `node name`; null where it was not delivered. */
@@ -128,8 +122,8 @@ export class Simulator {
     forgetConnections(datapath);
     resetEventRing(ring);
     ring.on = record;
-    setLanes(burst, connection.family, connection.protocol, source, target);
-    if (this.keepsToItself(source, target)) {
+    setLanes(burst, 0, connection.protocol, source, target, CLIENT_PORT);
+    if (keepsToItself(this.model, source, target)) {
       deliverToSender(burst, ring);
       return this.describeEnd(source, target);
     }
@@ -148,11 +142,6 @@ export class Simulator {
     datapath.answerCount = 0;
     if (burst.reason[0] === REASON_NODE_NOT_COMPILED) return null;
     return this.describeEnd(source, target);
-  }
-
-  /** What a pod sends to an address of its own stays in the pod: no interface, no node sees it. */
-  private keepsToItself(source: Source, target: Target): boolean {
-    return source.endpoint >= 0 && this.model.topology.endpointByAddress.get(target.address.text) === source.endpoint;
   }
 
   private describeEnd(source: Source, target: Target): Branch {

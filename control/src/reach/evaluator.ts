@@ -24,7 +24,7 @@ import {
 } from '@flatpath/engine/programs/verdict';
 import { createEventRing, nextBranch, resetEventRing } from '@flatpath/engine/tables/event-ring';
 import { formatEndpoint } from '@flatpath/engine/wire/address';
-import { BURST_FRAMES, type Burst, createBurst, ENTRY_HOST } from '@flatpath/engine/wire/burst';
+import { BURST_FRAMES, type Burst, createBurst } from '@flatpath/engine/wire/burst';
 import { REASON_NODE_NOT_COMPILED, reasonName } from '@flatpath/engine/wire/reason';
 import { attachDatapath, forgetConnections } from '../compile/attach.ts';
 import { type ClusterModel, compileImage, type Image } from '../compile/image.ts';
@@ -32,8 +32,9 @@ import { readJudgements } from '../explain/judgement.ts';
 import type { Mode } from '../model/datapath.ts';
 import type { Direction, Judgement } from '../policy/policy-rules.ts';
 import type { Source, Target } from '../probe/connection.ts';
+import { keepsToItself, setLanes, sourceToward } from '../probe/first-packet.ts';
 import type { Protocol } from '../probe/reference.ts';
-import { FrameWriter, setFirstPacket } from './first-packets.ts';
+import { FrameWriter } from './first-packets.ts';
 
 /** A new connection to try: one packet from one place to one address. */
 export interface Cell {
@@ -326,9 +327,9 @@ export class Evaluator {
   private begin(dp: Datapath, cell: Cell, s: number): boolean {
     const { burst } = this;
     const { target, protocol } = cell;
-    const source = this.sourceToward(cell.source, target);
-    setFirstPacket(burst, s, protocol, source, target, CLIENT_PORTS + s);
-    if (this.keepsToItself(source, target)) {
+    const source = sourceToward(this.machine().image, cell.source, target);
+    setLanes(burst, s, protocol, source, target, CLIENT_PORTS + s);
+    if (keepsToItself(this.model, source, target)) {
       burst.verdict[s] = VERDICT_DELIVERED;
       return false;
     }
@@ -340,18 +341,6 @@ export class Evaluator {
     burst.verdict[s] = connected < 0 ? VERDICT_DROPPED : connected;
     if (connected < 0) burst.reason[s] = -connected;
     return false;
-  }
-
-  /** A local process that connects to an address of kube-ipvs0 has it as its source too, as to any address of its node. */
-  private sourceToward(source: Source, target: Target): Source {
-    const isBound =
-      source.entry === ENTRY_HOST && this.machine().image.servers?.isBound(source.node, target.address) === true;
-    return isBound ? { ...source, address: target.address } : source;
-  }
-
-  /** What a pod sends to an address of its own stays in the pod: no interface, no node sees it. */
-  private keepsToItself(source: Source, target: Target): boolean {
-    return source.endpoint >= 0 && this.model.topology.endpointByAddress.get(target.address.text) === source.endpoint;
   }
 
   private readWay(s: number, socketNat: number): Way {

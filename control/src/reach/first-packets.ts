@@ -17,8 +17,6 @@ import { IPV6_BYTES } from '@flatpath/engine/wire/ipv6';
 import { initChunk } from '@flatpath/engine/wire/sctp-chunk';
 import { TCP_SYN } from '@flatpath/engine/wire/tcp';
 import type { Family } from '../model/address.ts';
-import type { Source, Target } from '../probe/connection.ts';
-import { protocolNumber } from '../probe/first-packet.ts';
 import type { Protocol } from '../probe/reference.ts';
 
 interface Template {
@@ -29,47 +27,6 @@ interface Template {
 
 const PROTOCOLS: readonly Protocol[] = ['TCP', 'UDP', 'SCTP', 'ICMP'];
 const NOBODY = [0, 0, 0, 0] as const;
-
-/** A first packet's description in a slot, before its frame exists: socket-level balancing may still change it. */
-export function setFirstPacket(
-  b: Burst,
-  s: number,
-  protocol: Protocol,
-  source: Source,
-  target: Target,
-  clientPort: number,
-): void {
-  const { family, words: src } = source.address;
-  const dst = target.address.words;
-  b.node[s] = source.node;
-  b.entry[s] = source.entry;
-  b.endpoint[s] = source.endpoint;
-  b.shard[s] = 0;
-  b.timeMs[s] = 0;
-  b.choice[s] = 0;
-  b.flowHash[s] = 0;
-  b.unverified[s] = 0;
-  b.tag[s] = 0;
-  b.family[s] = family;
-  b.proto[s] = protocolNumber(protocol, family);
-  b.src0[s] = src[0];
-  b.src1[s] = src[1];
-  b.src2[s] = src[2];
-  b.src3[s] = src[3];
-  b.dst0[s] = dst[0];
-  b.dst1[s] = dst[1];
-  b.dst2[s] = dst[2];
-  b.dst3[s] = dst[3];
-  b.sport[s] = clientPort;
-  b.dport[s] = protocol === 'ICMP' ? clientPort : target.port;
-  b.mark[s] = 0;
-  b.ct[s] = -1;
-  b.ctState[s] = 0;
-  b.verdict[s] = 0;
-  b.reason[s] = 0;
-  b.target[s] = -1;
-  b.nat[s] = 0;
-}
 
 /** Makes the frames of slots from templates, one for each family and protocol. */
 export class FrameWriter {
