@@ -57,7 +57,10 @@ describe('judgements of random clusters', () => {
                 expect(verdict, place).toBe(isDenied ? 'denied' : 'allowed');
               });
               const { egress, ingress } = branchPolicies(simulator.image, branch);
-              for (const answer of [egress, ingress]) expect(answer?.because, place).not.toBe('unjudged');
+              // Where a profile judges what a pod sends to its own node, IPVS hands the node what it has translated unjudged.
+              const mayPass = simulator.mode === 'ipvs' && profile !== 'kubernetes' && branch.backend !== null;
+              if (!mayPass) expect(egress?.because, place).not.toBe('unjudged');
+              expect(ingress?.because, place).not.toBe('unjudged');
               answers.set(
                 `${branch.backend} ${branch.verdict} ${branch.reason}`,
                 `${essence(egress)}, ${essence(ingress)}`,
@@ -65,7 +68,7 @@ describe('judgements of random clusters', () => {
             }
             return answers;
           });
-          // Where a profile judges what a pod sends to its own node, IPVS hands the node what it has translated at LOCAL_IN.
+          // Of what IPVS passes unjudged the modes say different things.
           if (profile !== 'kubernetes') continue;
           for (const [end, answer] of said[0]!) {
             // Where a mode has no such branch (a Service refused otherwise), the conformance tests say why.
