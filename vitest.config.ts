@@ -10,8 +10,6 @@ export default defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
-    // No test changes a module: loading the sources anew for each file would be a fifth of the whole run.
-    isolate: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
