@@ -52,4 +52,16 @@ export class Partition {
       visit?.(from, moved[from]!);
     }
   }
+
+  /** Tells members apart whose keys differ. */
+  splitBy(keyOf: (member: number) => string): void {
+    const groups = new Map<string, number[]>();
+    for (let member = 0; member < this.classOf.length; member++) {
+      const key = keyOf(member);
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [member]);
+      else group.push(member);
+    }
+    for (const group of groups.values()) this.split(group, null);
+  }
 }

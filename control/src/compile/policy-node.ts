@@ -241,7 +241,7 @@ export class NodePolicyMaker {
   }
 }
 
-/** A known flow to a place that kube-proxy refuses by now is a pod's flow as any other. */
+/** Only new flows: what kube-proxy refuses by now may have flows that began before, and those are judged like others. */
 function refusedRule(chain: string, refused: Ipset): Rule {
   const matches = [comment('Services that kube-proxy refuses'), NEW, asks(refused, DST_DST)];
   return makeRule('filter', chain, {}, matches, RETURN, KUBE_PROXY);

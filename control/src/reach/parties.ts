@@ -10,6 +10,7 @@
 
 import type { Cluster } from '../cluster/cluster.ts';
 import type { ClusterModel } from '../compile/image.ts';
+import { Partition } from '../compile/partition.ts';
 import { listServicePorts } from '../compile/service-ports.ts';
 import { nodeAddresses } from '../compile/topology.ts';
 import {
@@ -24,7 +25,6 @@ import {
 import { namedPorts } from '../policy/named-ports.ts';
 import type { PolicyRule } from '../policy/policy-rules.ts';
 import { type OutsideRegion, outsideRegions } from './outside.ts';
-import { Partition } from './partition.ts';
 
 const FAMILIES: readonly Family[] = [4, 6];
 
@@ -128,13 +128,16 @@ export class Parties {
     for (const { peer } of policies.rules) {
       if (peer.kind === 'pods' && !seen.has(peer.endpoints)) {
         seen.add(peer.endpoints);
-        partition.split(peer.endpoints);
+        partition.split(peer.endpoints, null);
       } else if (peer.kind === 'nodes' && !seen.has(peer.nodes)) {
         seen.add(peer.nodes);
-        partition.split(peer.nodes.map((node) => this.pods + node));
+        partition.split(
+          peer.nodes.map((node) => this.pods + node),
+          null,
+        );
       }
     }
-    for (const prefix of prefixes) partition.split(this.partiesIn(prefix));
+    for (const prefix of prefixes) partition.split(this.partiesIn(prefix), null);
     return partition;
   }
 
